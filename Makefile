@@ -1,0 +1,43 @@
+# Every verb works on a fresh machine: it makes the virtual environment it needs first.
+PYTHON      ?= python3
+VENV        ?= .venv
+BIN         := $(VENV)/bin
+# A machine with an NVIDIA GPU keeps torch free (CUDA build); every other one takes the pinned CPU build.
+CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
+STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## Show these verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(STAMP) ## Create .venv and install everything (about 2 minutes the first time)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@echo "==> setting up $(VENV) with $(CONSTRAINTS) (2-3 minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c $(CONSTRAINTS) -e '.[dev]'
+	@rm -f $(VENV)/.installed-* && touch $@
+	@echo "==> installed"
+
+demo: setup ## Run the main job end to end on a zoo of tiny local models
+	@$(BIN)/locus demo
+
+test: setup ## Run linters' import contract and the whole test suite
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Style (ruff), types (mypy --strict) and the import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+clean: ## Remove the environment and caches (your data/ stays)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
