@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests: where the real data lies, and an environment without a hub."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports a library that would look for a hub or phone home.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+# Tiny networks: one thread each is faster than threads that wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real evaluation matrices and logs (``LOCUS_DATA`` or ``../shared/data``)."""
+    folder = Path(os.environ.get("LOCUS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no evaluation data at {folder}: set LOCUS_DATA to a folder that has it")
+    return folder

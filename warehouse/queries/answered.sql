@@ -1,0 +1,8 @@
+-- What one version of a model was asked, each query once: ok before any other status, then newest.
+SELECT query_id, status
+FROM score
+WHERE model_id = $model_id AND revision = $revision
+QUALIFY row_number() OVER (
+    PARTITION BY query_id ORDER BY status = 'ok' DESC, scored_at DESC, run_id DESC, status
+) = 1
+ORDER BY query_id

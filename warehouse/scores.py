@@ -1,0 +1,246 @@
+"""Evaluation runs and their scores, which come in as immutable parts, each merged exactly once."""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from warehouse.catalogue import refuse_unknown
+from warehouse.connection import Session, now
+from warehouse.contracts import ScoreFrame, validated
+from warehouse.errors import ContractError, WarehouseError
+from warehouse.sql import query
+from warehouse.values import json_text
+
+RUN_ENDS = ("finished", "failed")
+
+
+class Scores:
+    """Reads and writes ``evaluation_run``, ``score`` and ``score_part``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def start_run(
+        self,
+        run_id: str,
+        kind: str,
+        model_id: str | None,
+        revision: str | None,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, Any],
+        git_sha: str | None,
+        n_planned: int | None,
+    ) -> None:
+        """Begin a run, with status ``running``.
+
+        Args:
+            run_id: a new id.
+            kind: what it is, for example ``evaluation``.
+            model_id: the model evaluated; None for an import of many.
+            revision: its version; None for an import of many.
+            settings: JSON-like settings; never a key or a token.
+            versions: software and their versions.
+            git_sha: commit of this project.
+            n_planned: number of queries it sets out to ask.
+
+        Raises:
+            WarehouseError: the run is there already.
+        """
+        with self._session.transaction():
+            if self.run(run_id) is not None:
+                raise WarehouseError(f"run {run_id} is there already; take a new run id")
+            self._session.execute(
+                query("insert_run"),
+                {
+                    "run_id": run_id,
+                    "kind": kind,
+                    "model_id": model_id,
+                    "revision": revision,
+                    "started_at": now(),
+                    "n_planned": n_planned,
+                    "settings": json_text(settings),
+                    "versions": json_text(versions),
+                    "git_sha": git_sha,
+                },
+            )
+
+    def finish_run(self, run_id: str, status: str, error: str | None = None) -> None:
+        """End a run as ``finished`` or ``failed``.
+
+        Its rows are counted as they are merged, also those that come in after its end.
+
+        Raises:
+            ValueError: another status.
+            WarehouseError: no such run.
+        """
+        if status not in RUN_ENDS:
+            raise ValueError(f"a run ends as {' or '.join(RUN_ENDS)}, not as {status!r}")
+        with self._session.transaction():
+            self._existing(run_id)
+            self._session.execute(
+                "UPDATE evaluation_run SET finished_at = ?, status = ?, error = ? WHERE run_id = ?",
+                [now(), status, error, run_id],
+            )
+            self._count(run_id)
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """One run as a dict of its columns, or None when it is not there."""
+        return self._session.row("SELECT * FROM evaluation_run WHERE run_id = ?", [run_id])
+
+    def runs(self) -> pl.DataFrame:
+        """All runs, the newest first: the columns of ``evaluation_run``."""
+        return self._session.frame(
+            "SELECT * FROM evaluation_run ORDER BY started_at DESC, run_id DESC"
+        )
+
+    def open_runs(self) -> list[str]:
+        """Ids of the runs that have not ended, the oldest first."""
+        rows = self._session.frame(
+            "SELECT run_id FROM evaluation_run WHERE status = 'running' ORDER BY started_at, run_id"
+        )
+        return list(rows["run_id"])
+
+    def mean_cost(self) -> pl.DataFrame:
+        """What one answered query costs.
+
+        Returns:
+            ``model_id``, ``cost_usd`` (mean over calls whose cost is known, US dollars; NULL where
+            none is) and ``latency_ms`` (mean); models that were only imported have no row.
+        """
+        return self._session.frame(
+            "SELECT model_id, cost_usd / nullif(calls_with_cost, 0) AS cost_usd, "
+            "mean_latency_ms AS latency_ms FROM cost_by_model ORDER BY model_id"
+        )
+
+    def merge_part(self, path: Path, run_id: str) -> int:
+        """Merge one Parquet part of scores (`contracts.ScoreFrame`): all of it, once.
+
+        Rows and the mark that they were merged are one transaction, so a part is in or out. A part
+        may come in after its run has ended, as after a crash.
+
+        Args:
+            path: the part; read once, so that what is hashed is what is merged.
+            run_id: the run that produced it.
+
+        Returns:
+            Number of rows inserted; 0 when the same bytes were merged before.
+
+        Raises:
+            ContractError: the file is no Parquet, or a row breaks the contract, belongs to another
+                model or version than the run, or to a model or query that is not there.
+            WarehouseError: no such run.
+            OSError: the file cannot be read.
+        """
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._session.transaction():
+            if self.merged(sha256):
+                return 0
+            run = self._existing(run_id)
+            rows = validated(ScoreFrame, _parquet(data, path))
+            _refuse_strangers(rows, run)
+            self.insert(rows, run_id, sha256)
+            return rows.height
+
+    def insert(self, rows: pl.DataFrame, run_id: str, part_sha256: str) -> None:
+        """Insert validated rows of an existing run as one part; the caller holds a transaction.
+
+        Raises:
+            ContractError: a model or query is not there.
+        """
+        session = self._session
+        with session.staged(rows):
+            refuse_unknown(session, "score", "model_id", "query_id")
+            session.execute(
+                "INSERT INTO score BY NAME SELECT ? AS run_id, * FROM incoming", [run_id]
+            )
+        session.execute(
+            "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
+        )
+        self._count(run_id)
+
+    def content_sha256(self, rows: pl.DataFrame) -> str:
+        """Digest of a validated score frame: of its content, whatever the order of its rows."""
+        with self._session.staged(rows):
+            row = self._session.row(query("content_digest"))
+        return hashlib.sha256(repr(row).encode()).hexdigest()
+
+    def answered(self, model_id: str, revision: str) -> pl.DataFrame:
+        """What this version of the model was asked already.
+
+        Returns:
+            ``query_id``, ``status``; each query once, as ``ok`` if any row of it is.
+        """
+        return self._session.frame(query("answered"), {"model_id": model_id, "revision": revision})
+
+    def training_scores(
+        self,
+        splits: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Current scores with status ok.
+
+        Args:
+            splits: only queries of these splits.
+            tasks: only queries of these tasks.
+            models: only these models.
+
+        Returns:
+            ``model_id``, ``query_id``, ``score`` (0 to 1), ordered by the two ids.
+        """
+        given = {"splits": splits, "tasks": tasks, "models": models}
+        return self._session.frame(
+            query("training_scores"),
+            {name: None if value is None else list(value) for name, value in given.items()},
+        )
+
+    def scores_digest(self) -> pl.DataFrame:
+        """Per model a digest of its current train-split scores; another digest means new scores.
+
+        Returns:
+            ``model_id``, ``revision`` (the newest behind them), ``n_scores``, ``digest``.
+        """
+        return self._session.frame(query("scores_digest"))
+
+    def merged(self, part_sha256: str) -> bool:
+        """Whether a part of this digest was merged before."""
+        sql = "SELECT count(*) AS n FROM score_part WHERE part_sha256 = ?"
+        return bool(self._session.value(sql, [part_sha256]))
+
+    def _existing(self, run_id: str) -> dict[str, Any]:
+        run = self.run(run_id)
+        if run is None:
+            raise WarehouseError(f"run {run_id} is not there; start it first")
+        return run
+
+    def _count(self, run_id: str) -> None:
+        self._session.execute(query("count_run"), {"run_id": run_id})
+
+
+def _parquet(data: bytes, path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise ContractError("score", None, f"{path} is not a Parquet file ({error})") from error
+
+
+def _refuse_strangers(rows: pl.DataFrame, run: Mapping[str, Any]) -> None:
+    """A part of a run for one model may hold rows of that model and version only."""
+    for column in ("model_id", "revision"):
+        wanted = run[column]
+        if wanted is not None:
+            bad = rows.filter(pl.col(column) != wanted)
+            if bad.height:
+                shown = bad.head(3).select("query_id", column).to_dicts()
+                raise ContractError(
+                    "score",
+                    column,
+                    f"must be {wanted!r} as in run {run['run_id']}",
+                    shown,
+                    n_rows=bad.height,
+                )

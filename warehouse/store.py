@@ -1,0 +1,129 @@
+"""`Warehouse`: the working database, opened by one process at a time."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+
+from warehouse.bundle import import_bundle
+from warehouse.catalogue import Catalogue
+from warehouse.checkpoints import Checkpoints
+from warehouse.connection import Params, Session, connect, now
+from warehouse.migrate import migrate, schema_version
+from warehouse.scores import Scores
+from warehouse.snapshots import Snapshots
+from warehouse.values import json_text
+from warehouse.vectors import Vectors
+
+
+class Warehouse:
+    """The working database and everything that reads or writes it.
+
+    Open it with `Warehouse.open`, as a context manager, for as short as can be: while it is open
+    no other process can open the file, not even to read. One object belongs to one thread.
+    Readers use the published copy (`warehouse.console`).
+
+    Attributes:
+        path: the database file.
+        catalogue: models, revisions, tasks and queries.
+        scores: evaluation runs and scores.
+        vectors: query encodings, model embeddings and predictions.
+        checkpoints: trained encoders.
+        snapshots: what was published, and the copy that is published.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.path = session.path
+        self.catalogue = Catalogue(session)
+        self.scores = Scores(session)
+        self.vectors = Vectors(session)
+        self.checkpoints = Checkpoints(session)
+        self.snapshots = Snapshots(session)
+
+    @classmethod
+    def open(cls, path: Path, *, wait_s: float = 30) -> Self:
+        """Open the database, create it where missing, and bring it to the newest schema.
+
+        Args:
+            path: the database file.
+            wait_s: seconds to wait while another process holds the file.
+
+        Raises:
+            WarehouseBusyError: another process still holds the file after ``wait_s`` seconds.
+            MigrationError: the file is no warehouse, is newer than this code
+                (`SchemaTooNewError`), or a migration failed.
+        """
+        session = Session(connect(path, wait_s), path)
+        try:
+            migrate(session)
+        except BaseException:
+            session.close()
+            raise
+        return cls(session)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; an open transaction is rolled back."""
+        self._session.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing for everything written inside; one inside another joins it."""
+        return self._session.transaction()
+
+    def schema_version(self) -> int:
+        """Number of the newest migration applied."""
+        return schema_version(self._session)
+
+    def read(self, sql: str, params: Params = None) -> pl.DataFrame:
+        """Rows of a SELECT over the working file; for the pipeline's own SQL, values bound."""
+        return self._session.frame(sql, params)
+
+    def audit(self, action: str, subject: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Remember an act: what was done, to what, and anything else as a JSON-like mapping."""
+        self._session.execute(
+            "INSERT INTO audit_log VALUES (?, ?, ?, ?)",
+            [now(), action, subject, json_text(detail)],
+        )
+
+    def import_bundle(
+        self,
+        run_id: str,
+        kind: str,
+        models: pl.DataFrame,
+        revisions: pl.DataFrame,
+        tasks: pl.DataFrame,
+        queries: pl.DataFrame,
+        scores: pl.DataFrame,
+        settings: Mapping[str, Any],
+        *,
+        versions: Mapping[str, Any] | None = None,
+        git_sha: str | None = None,
+    ) -> dict[str, int]:
+        """Take in models, queries and scores from elsewhere; see `warehouse.bundle`."""
+        return import_bundle(
+            self._session,
+            run_id=run_id,
+            kind=kind,
+            models=models,
+            revisions=revisions,
+            tasks=tasks,
+            queries=queries,
+            scores=scores,
+            settings=settings,
+            versions=versions,
+            git_sha=git_sha,
+        )
