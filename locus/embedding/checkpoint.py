@@ -1,0 +1,114 @@
+"""Checkpoints: weights as safetensors, settings and facts as JSON, named by their content.
+
+Nothing is unpickled, ever: a checkpoint from a stranger can hold wrong numbers but no code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locus.embedding.config import ArchitectureConfig
+from locus.embedding.network import Locus
+
+FORMAT = 1
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be trusted or read; the message names the folder and the fault."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        checkpoint_id: SHA-256 over weights and settings.
+        network: in eval mode, on the CPU.
+        encoder: identity of the sentence encoder it was trained with.
+        facts: everything else that was recorded.
+    """
+
+    checkpoint_id: str
+    network: Locus
+    encoder: str
+    facts: dict[str, Any]
+
+
+def _identity(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (_CONFIG, _WEIGHTS):
+        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def save(network: Locus, encoder: str, facts: dict[str, Any], parent: Path) -> str:
+    """Write a checkpoint to ``parent/<id>/``; the same content is the same folder.
+
+    The folder is built beside and renamed, so that a half-written checkpoint is never seen.
+
+    Returns:
+        The checkpoint's id.
+    """
+    from safetensors.torch import save_file
+
+    parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=parent))
+    try:
+        weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        save_file(weights, building / _WEIGHTS)
+        config = {
+            "format": FORMAT,
+            "architecture": network.config.to_dict(),
+            "encoder": encoder,
+            "facts": facts,
+        }
+        (building / _CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+        checkpoint_id = _identity(building)
+        target = parent / checkpoint_id
+        if not target.exists():
+            for name in (_WEIGHTS, _CONFIG):
+                with (building / name).open("rb") as stream:
+                    os.fsync(stream.fileno())
+            building.rename(target)
+        return checkpoint_id
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint and check that its content is what its name says.
+
+    Raises:
+        CheckpointError: missing files, a changed byte, another format, or weights that don't fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / _CONFIG).read_text())
+        found = _identity(folder)
+        if found != folder.name:
+            raise CheckpointError(
+                f"checkpoint {folder} has changed since it was written (content is {found[:12]}); "
+                "restore it from a backup, or train anew"
+            )
+        if config["format"] != FORMAT:
+            raise CheckpointError(
+                f"checkpoint {folder} has format {config['format']}, this version reads {FORMAT}"
+            )
+        network = Locus(ArchitectureConfig.from_dict(config["architecture"]))
+        network.load_state_dict(load_file(folder / _WEIGHTS))
+        encoder, facts = config["encoder"], config["facts"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"checkpoint {folder} can't be read: {error}") from error
+    network.eval()
+    return Checkpoint(found, network, encoder, facts)

@@ -1,0 +1,63 @@
+"""Placing models: one forward pass of the encoder, in padded batches."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from locus.embedding.network import Locus
+from locus.embedding.sets import whole_sets
+
+# Tokens of one batch: 2^18 of them are 128 MB a layer at width 128.
+_TOKENS_PER_BATCH = 1 << 18
+
+
+def embed(
+    network: Locus, phi_Qp: NDArray[np.float32], values_MQ: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Embed every model from all its scores.
+
+    Models are batched with others of like set size, so that little is padded; the result does
+    not depend on the batching.
+
+    Args:
+        network: a trained network (used in eval mode).
+        phi_Qp: query encodings.
+        values_MQ: scores, NaN where missing.
+
+    Returns:
+        float32 [M, d], rows as in ``values_MQ``.
+
+    Raises:
+        ValueError: a model without any score.
+    """
+    device = next(network.parameters()).device
+    sizes = (~np.isnan(values_MQ)).sum(axis=1)
+    if len(sizes) and sizes.min() == 0:
+        empty = np.flatnonzero(sizes == 0).tolist()
+        raise ValueError(f"models at rows {empty} have no scores: they can't be placed")
+    phi = torch.from_numpy(phi_Qp).to(device)
+    result = np.zeros((len(values_MQ), network.config.d_model), dtype=np.float32)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            for rows in _batches(sizes):
+                sets = whole_sets(values_MQ, rows.tolist()).to(device)
+                result[rows] = network.encoder(phi, sets).cpu().numpy()
+    finally:
+        network.train(was_training)
+    return result
+
+
+def _batches(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in batches of at most `_TOKENS_PER_BATCH` padded tokens, smallest sets first."""
+    batches: list[NDArray[np.int64]] = []
+    batch: list[int] = []
+    for row in np.argsort(sizes, kind="stable"):
+        if batch and (len(batch) + 1) * sizes[row] > _TOKENS_PER_BATCH:
+            batches.append(np.asarray(batch))
+            batch = []
+        batch.append(int(row))
+    if batch:
+        batches.append(np.asarray(batch))
+    return batches

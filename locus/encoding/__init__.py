@@ -1,0 +1,5 @@
+"""Query text to vectors, by a frozen sentence encoder."""
+
+from locus.encoding.text import DEFAULT_ENCODER, EncoderError, TextEncoder, encoder_identity
+
+__all__ = ["DEFAULT_ENCODER", "EncoderError", "TextEncoder", "encoder_identity"]
