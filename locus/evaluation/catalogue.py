@@ -1,0 +1,98 @@
+"""The catalogue of queries: every document of the configured tasks, as one Parquet file.
+
+Run as a process of its own (``python -m locus.evaluation.catalogue``), because loading lm-eval's
+tasks takes seconds and memory that the pipeline need not spend.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from locus.ids import split_of
+
+QUERY_SCHEMA: dict[str, pl.DataType] = {
+    "query_id": pl.String(),
+    "task": pl.String(),
+    "task_version": pl.String(),
+    "category": pl.String(),
+    "split": pl.String(),
+    "text": pl.String(),
+    "choices": pl.List(pl.String()),
+    "target": pl.String(),
+    "doc": pl.String(),
+    "source_id": pl.String(),
+}
+TASK_SCHEMA: dict[str, pl.DataType] = {
+    "task": pl.String(),
+    "task_version": pl.String(),
+    "source": pl.String(),
+    "output_type": pl.String(),
+    "primary_metric": pl.String(),
+}
+
+
+def read_catalogue(
+    names: Sequence[str], folders: Sequence[Path]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tasks and their queries.
+
+    Returns:
+        (tasks, queries) with `TASK_SCHEMA` and `QUERY_SCHEMA`; the split of a query follows from
+        its id alone (`locus.ids.split_of`).
+
+    Raises:
+        HarnessError: an unknown task.
+    """
+    from locus.evaluation.harness import load_tasks, primary_metric, questions, task_version
+
+    task_rows, query_rows = [], []
+    for name, task in load_tasks(names, folders).items():
+        version = task_version(task)
+        task_rows.append((name, version, "lm-eval", task.OUTPUT_TYPE, primary_metric(task)[0]))
+        query_rows += [
+            (
+                q.query_id,
+                name,
+                version,
+                None,
+                split_of(q.query_id),
+                q.prompt,
+                q.choices,
+                q.target,
+                json.dumps(q.document, ensure_ascii=False, sort_keys=True, default=str),
+                None,
+            )
+            for q in questions(task)
+        ]
+    return (
+        pl.DataFrame(task_rows, schema=TASK_SCHEMA, orient="row"),
+        pl.DataFrame(query_rows, schema=QUERY_SCHEMA, orient="row"),
+    )
+
+
+def main() -> int:
+    """Write ``tasks.parquet`` and ``queries.parquet`` into a folder."""
+    from locus.evaluation.harness import HarnessError
+
+    parser = argparse.ArgumentParser(prog="python -m locus.evaluation.catalogue")
+    parser.add_argument("out", type=Path, help="folder to write into")
+    parser.add_argument("--folder", type=Path, action="append", default=[], help="task configs")
+    parser.add_argument("task", nargs="+", help="tasks, groups or tags")
+    options = parser.parse_args()
+    try:
+        tasks, queries = read_catalogue(options.task, options.folder)
+    except HarnessError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    tasks.write_parquet(options.out / "tasks.parquet")
+    queries.write_parquet(options.out / "queries.parquet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Starting a worker process and watching it: its own environment, a time limit, typed failures."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locus.evaluation.request import EvaluationRequest
+
+log = logging.getLogger(__name__)
+
+# What a worker inherits. Everything else stays out, keys of any kind first of all.
+_INHERITED = {
+    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH",
+    "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "HF_HOME", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE", "HF_DATASETS_CACHE", "TRANSFORMERS_OFFLINE", "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+}  # fmt: skip
+_INHERITED_PREFIXES = ("LC_", "NVIDIA_")
+
+
+class EvaluationFailedError(RuntimeError):
+    """A worker ended without answering everything.
+
+    Attributes:
+        model_id: the model.
+        reason: one line.
+        log_path: what the worker said.
+        parts: parts that it finished before; they count.
+    """
+
+    def __init__(self, model_id: str, reason: str, log_path: Path, parts: Sequence[Path]) -> None:
+        super().__init__(f"evaluation of {model_id} failed: {reason} (log: {log_path})")
+        self.model_id = model_id
+        self.reason = reason
+        self.log_path = log_path
+        self.parts = list(parts)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an evaluation stands: queries answered, of how many."""
+
+    done: int
+    of: int
+
+
+def worker_environment(threads: int | None = None) -> dict[str, str]:
+    """The environment of a worker: what it needs to run, and no secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+    }
+    if threads is not None:
+        kept["OMP_NUM_THREADS"] = str(threads)
+    return {**kept, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+
+
+def evaluate(
+    request: EvaluationRequest,
+    work: Path,
+    timeout_s: float,
+    threads: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Path]:
+    """Run a request in a process of its own.
+
+    Args:
+        request: what to ask.
+        work: folder for the request and the worker's log.
+        timeout_s: wall time after which the worker and its children are killed.
+        threads: CPU threads of the worker; None leaves it to torch. Workers beside one another
+            that each take every core wait for each other most of the time.
+        on_progress: called whenever a chunk is done.
+
+    Returns:
+        Paths of the parts, in the order they were finished.
+
+    Raises:
+        EvaluationFailedError: the worker failed, was killed, or ran out of time; what it
+            finished is in the error's ``parts``.
+    """
+    request_path = work / "request.json"
+    log_path = work / "worker.log"
+    request.write(request_path)
+    parts: list[Path] = []
+    timed_out = threading.Event()
+    with log_path.open("ab") as worker_log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "locus.evaluation.worker", str(request_path)],
+            stdout=subprocess.PIPE,
+            stderr=worker_log,
+            stdin=subprocess.DEVNULL,
+            env=worker_environment(threads),
+            # A process group of its own: a timeout ends its children too.
+            start_new_session=True,
+            text=True,
+        )
+
+        def expire() -> None:
+            timed_out.set()
+            _kill(process)
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                event = _event(line)
+                if event is None:
+                    continue
+                if "part" in event:
+                    parts.append(Path(request.parts) / event["part"])
+                if on_progress:
+                    on_progress(Progress(event["done"], event["of"]))
+            status = process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                _kill(process)
+                process.wait()
+    if timed_out.is_set():
+        reason = f"no end within {timeout_s:.0f} s"
+    elif status < 0:
+        reason = f"killed by {signal.Signals(-status).name} (out of memory?)"
+    elif status:
+        reason = _last_words(log_path) or f"exit status {status}"
+    else:
+        return parts
+    raise EvaluationFailedError(request.model_id, reason, log_path, parts)
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """A worker's event; None for a line that native code printed past the worker's own streams."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and "event" in event:
+        return event
+    log.debug("a worker printed %r", line[:200])
+    return None
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        log.debug("worker %d has ended by itself", process.pid)
+
+
+def _last_words(log_path: Path) -> str:
+    """The last line of a log that says something, without control characters."""
+    text = log_path.read_bytes()[-8192:].decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    return "".join(c for c in last if c.isprintable()).removeprefix("error: ")[:500]
