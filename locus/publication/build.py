@@ -1,0 +1,231 @@
+"""Filling a snapshot: routing table, predictor, similarity and report from plain frames."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from locus import similarity
+from locus.matrix import ScoreMatrix
+from locus.publication.limits import DEFINITIONS, LIMITS
+from locus.routing import predictor as predictors
+from locus.routing.predictor import Predictor
+from locus.routing.quality import Quality, expected_calibration_error, routing_quality
+from locus.routing.table import as_json, routing_table
+
+Array = NDArray[np.float32]
+
+STAND_INS = 5
+NEIGHBOURS = 10
+# Above this many models only each model's nearest pairs are published: all pairs of 2,277 models
+# are 2.6 million rows that nobody reads.
+ALL_PAIRS_UP_TO = 300
+NEAREST_PAIRS = 50
+
+
+@dataclass(frozen=True)
+class SnapshotContent:
+    """Everything that a snapshot is made from.
+
+    Shape letters: M placed models, T reference queries, d width of an embedding.
+
+    Attributes:
+        created_at: UTC time.
+        models: M rows: model_id, revision, org, family, params_b, price_in_usd_per_mtok,
+            price_out_usd_per_mtok, n_scores.
+        z_Md: their embeddings, rows as in ``models``.
+        reference: T reference queries: query_id, task.
+        phi_Tp: their encodings.
+        scores: observed scores of all splits: model_id, query_id, task, split, score.
+        cost: model_id, cost_usd, latency_ms: means per answered query.
+        predictor: the predictor.
+        lineage: checkpoint, encoder, versions and whatever else leads back to the origin.
+        new_models: ids added since the last snapshot.
+    """
+
+    created_at: datetime
+    models: pl.DataFrame
+    z_Md: Array
+    reference: pl.DataFrame
+    phi_Tp: Array
+    scores: pl.DataFrame
+    cost: pl.DataFrame
+    predictor: Predictor
+    lineage: dict[str, Any]
+    new_models: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What a build found out; goes into the manifest and to the people who ran it."""
+
+    quality: list[Quality]
+    calibration_error: float | None
+    n_test_queries: int
+    counts: dict[str, int]
+    correlation: dict[str, float | int | None]
+
+    def to_manifest(self, content: SnapshotContent) -> dict[str, Any]:
+        """The manifest's facts, before files and hashes."""
+        return {
+            "parent": content.lineage.get("parent"),
+            "lineage": content.lineage,
+            "counts": self.counts,
+            "routing_quality": [q.to_dict() for q in self.quality],
+            "calibration_error": self.calibration_error,
+            "distance_against_disagreement": self.correlation,
+            "definitions": DEFINITIONS,
+            "limits": LIMITS,
+        }
+
+
+def build(content: SnapshotContent, folder: Path) -> BuildFacts:
+    """Write every file but the manifest and the warehouse copy.
+
+    Args:
+        content: what to publish.
+        folder: an empty folder.
+
+    Raises:
+        ValueError: nothing to publish.
+    """
+    if content.models.is_empty():
+        raise ValueError("no model is placed yet: there is nothing to publish")
+    ids = content.models["model_id"].to_list()
+    p_TM = content.predictor.probabilities(content.z_Md, content.phi_Tp)
+    quality, calibration = _measure(content, p_TM)
+    pairs = similarity.pairs(
+        ids,
+        content.z_Md,
+        content.scores.select("model_id", "query_id", "score"),
+        top_k=None if len(ids) <= ALL_PAIRS_UP_TO else NEAREST_PAIRS,
+    )
+    nearest = similarity.nearest(pairs, NEIGHBOURS)
+    table = routing_table(
+        content.models,
+        content.reference,
+        p_TM,
+        content.scores.filter(pl.col("split") != "test"),
+        content.cost,
+    )
+    _write_routing(content, table, nearest, folder / "routing")
+    _write_similarity(content, pairs, nearest, folder / "similarity")
+    correlation = similarity.distance_agreement_correlation(pairs)
+    facts = BuildFacts(
+        quality,
+        calibration,
+        quality[0].n if quality else 0,
+        {
+            "models": len(ids),
+            "queries": content.scores["query_id"].n_unique(),
+            "scores": content.scores.height,
+            "reference_queries": content.reference.height,
+        },
+        {
+            "n_pairs": correlation.n,
+            "pearson_euclidean": correlation.pearson_euclidean,
+            "spearman_euclidean": correlation.spearman_euclidean,
+            "pearson_cosine": correlation.pearson_cosine,
+            "spearman_cosine": correlation.spearman_cosine,
+        },
+    )
+    from locus.publication.page import write_report
+
+    write_report(content, facts, pairs, nearest, table, folder / "similarity" / "report.html")
+    (folder / "similarity" / "summary.md").write_text(
+        _summary(content, facts, nearest), encoding="utf-8"
+    )
+    return facts
+
+
+def _measure(content: SnapshotContent, p_TM: Array) -> tuple[list[Quality], float | None]:
+    """Routing quality and calibration on test queries, which nothing was learned from."""
+    ids = content.models["model_id"].to_list()
+    test = content.scores.filter(split="test")
+    row = {q: i for i, q in enumerate(content.reference["query_id"].to_list())}
+    queries = [q for q in sorted(test["query_id"].unique()) if q in row]
+    if not queries:
+        return [], None
+    y_TM = ScoreMatrix.from_frame(test, ids, queries).values_MQ.T
+    p = p_TM[[row[q] for q in queries]]
+    train = (
+        content.scores.filter(split="train")
+        .group_by("model_id")
+        .agg(pl.col("score").mean())
+        .rows_by_key("model_id", unique=True)
+    )
+    accuracy = np.array([train.get(m, (0.0,))[0] for m in ids], dtype=np.float32)
+    known = ~np.isnan(y_TM)
+    error = expected_calibration_error(p[known], y_TM[known])
+    return routing_quality(p, y_TM, accuracy), error
+
+
+def stand_ins(nearest: pl.DataFrame) -> dict[str, list[str]]:
+    """For each model who answers in its place, nearest first."""
+    chains: dict[str, list[str]] = {}
+    for model, neighbour in (
+        nearest.filter(pl.col("rank") <= STAND_INS)
+        .sort("model_id", "rank")
+        .select("model_id", "neighbour_id")
+        .iter_rows()
+    ):
+        chains.setdefault(model, []).append(neighbour)
+    return chains
+
+
+def _write_routing(
+    content: SnapshotContent, table: pl.DataFrame, nearest: pl.DataFrame, folder: Path
+) -> None:
+    folder.mkdir(parents=True)
+    table.write_parquet(folder / "table.parquet")
+    chains = stand_ins(nearest)
+    document = {**as_json(table, chains), "stand_ins": chains, "definitions": DEFINITIONS}
+    (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    examples = slice(0, 8)
+    predictors.write(
+        content.predictor,
+        content.z_Md[examples],
+        content.phi_Tp[examples],
+        folder / "predictor",
+    )
+
+
+def _write_similarity(
+    content: SnapshotContent, pairs: pl.DataFrame, nearest: pl.DataFrame, folder: Path
+) -> None:
+    folder.mkdir(parents=True)
+    pairs.write_parquet(folder / "pairs.parquet")
+    nearest.write_parquet(folder / "nearest.parquet")
+    content.models.with_columns(
+        vector=pl.Series(content.z_Md.tolist(), dtype=pl.List(pl.Float32))
+    ).write_parquet(folder / "embeddings.parquet")
+
+
+def _summary(content: SnapshotContent, facts: BuildFacts, nearest: pl.DataFrame) -> str:
+    """The snapshot in a few lines of Markdown, for a chat message or a log."""
+    counts = facts.counts
+    lines = [
+        "# Map of models",
+        "",
+        f"{counts['models']} models, {counts['queries']} queries, {counts['scores']} scores, "
+        f"{content.created_at:%Y-%m-%d %H:%M} UTC.",
+        "",
+        f"Right first choice on {facts.n_test_queries} held-out queries "
+        "(95 % bootstrap interval over queries):",
+        "",
+        "| choice | hit@1 | interval |",
+        "|---|---|---|",
+        *(f"| {q.method} | {q.hit1:.3f} | {q.low:.3f} to {q.high:.3f} |" for q in facts.quality),
+    ]
+    if content.new_models:
+        lines += ["", "New since the last snapshot, with their nearest neighbours:", ""]
+        for model in content.new_models:
+            near = nearest.filter((pl.col("model_id") == model) & (pl.col("rank") <= 3))
+            names = ", ".join(near.sort("rank")["neighbour_id"])
+            lines.append(f"- {model}: {names}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,37 @@
+"""What the published numbers mean and where they end; both go into every manifest."""
+
+DEFINITIONS = {
+    "p_correct": "mean over the bucket's reference queries of the predicted probability that the "
+    "model answers correctly",
+    "observed_accuracy": "mean score of the model on the bucket's train and val queries that it "
+    "has answered; missing where it has answered none",
+    "lower_bound": "lower end of the 95 % Wilson interval of observed_accuracy",
+    "n_observed": "answered train and val queries behind observed_accuracy",
+    "n_reference": "queries behind p_correct",
+    "rank": "1 is the highest p_correct of the bucket; ties are broken by model id",
+    "cost_usd": "mean cost of an answered query, in US dollars; missing where prices or tokens "
+    "are unknown",
+    "latency_ms": "mean wall time per query of the batch it was asked in, in milliseconds",
+    "hit1": "share of test queries whose chosen model answered correctly; for each query only "
+    "models that have answered it can be chosen",
+    "best single": "the model with the highest accuracy on training queries, for every query",
+    "best single in hindsight": "the model with the highest accuracy on the test queries "
+    "themselves; a bar that nobody could have used in advance",
+    "random": "expected share for a model drawn at random for each query",
+    "oracle": "share of test queries that some model answered correctly",
+    "euclidean_distance": "distance between two embeddings; near models answer alike",
+    "observed_agreement": "share of commonly answered queries on which both are right or both "
+    "are wrong",
+    "stand_ins": "models to ask when a model is down: its nearest by Euclidean distance",
+    "calibration_error": "expected calibration error of p on test queries, 15 equal-width bins",
+}
+
+LIMITS = [
+    "Predictions come from what models answered on the stored tasks; a query of a kind that no "
+    "task resembles is routed by guesswork.",
+    "An embedding of a model with few scores is less sure than one with many; n_scores says how "
+    "many it rests on, and no uncertainty is stated yet.",
+    "p_correct is a model's estimate, not a measurement; read it beside lower_bound and "
+    "n_observed.",
+    "Scores are those of the stored prompts and settings; another prompt can change them.",
+]

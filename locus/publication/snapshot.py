@@ -1,0 +1,187 @@
+"""The life of a snapshot: sealed, verified, made current.
+
+A published folder looks like this::
+
+    published/current.json              {"snapshot_id": ..., "manifest_sha256": ...}
+    published/snapshots/<id>/manifest.json and the files that it lists
+
+`current.json` is the one switch: it is written beside, flushed and renamed, so a reader sees the
+old snapshot or the new one, whole.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+CURRENT = "current.json"
+MANIFEST = "manifest.json"
+SNAPSHOTS = "snapshots"
+
+
+class SnapshotError(RuntimeError):
+    """A snapshot that is missing, changed or incomplete; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sealed snapshot.
+
+    Attributes:
+        snapshot_id: ``<utc time>-<short hash>``.
+        folder: where it lies.
+        manifest: the manifest's content.
+        manifest_sha256: hash of the manifest's bytes; what `current.json` pins.
+    """
+
+    snapshot_id: str
+    folder: Path
+    manifest: dict[str, Any]
+    manifest_sha256: str
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def building_folder(published: Path) -> Path:
+    """A new, private folder beside the snapshots to build the next one in."""
+    snapshots = published / SNAPSHOTS
+    snapshots.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=".building-", dir=snapshots))
+
+
+def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapshot:
+    """Write the manifest over all files of a built folder and move it to its final place.
+
+    Args:
+        building: a folder from `building_folder`, filled.
+        facts: lineage, definitions and limits; everything but files and hashes.
+        created_at: UTC time of the snapshot.
+
+    Returns:
+        The snapshot; it is not current yet.
+    """
+    files = {
+        path.relative_to(building).as_posix(): {
+            "sha256": file_sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in sorted(building.rglob("*"))
+        if path.is_file()
+    }
+    content = hashlib.sha256(json.dumps([facts, files], sort_keys=True).encode()).hexdigest()
+    snapshot_id = f"{created_at:%Y%m%dT%H%M%S%fZ}-{content[:10]}"
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "snapshot_id": snapshot_id,
+        "created_at": created_at.isoformat(),
+        **facts,
+        "files": files,
+    }
+    _write_durably(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    for name in files:
+        _fsync(building / name)
+    # mkdtemp made it private to its owner; what is published is for everyone to read.
+    building.chmod(0o755)
+    folder = building.parent / snapshot_id
+    building.rename(folder)
+    _fsync(folder.parent)
+    return Snapshot(snapshot_id, folder, manifest, file_sha256(folder / MANIFEST))
+
+
+def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
+    """Check every byte of a snapshot against its manifest.
+
+    Raises:
+        SnapshotError: a missing, added or changed file, or another manifest than expected.
+    """
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        version, snapshot_id = manifest["schema_version"], manifest["snapshot_id"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"snapshot {folder.name}: manifest can't be read: {error}") from error
+    found_sha256 = hashlib.sha256(raw).hexdigest()
+    if manifest_sha256 is not None and found_sha256 != manifest_sha256:
+        raise SnapshotError(f"snapshot {folder.name}: manifest is not the one that was published")
+    if version > SCHEMA_VERSION:
+        raise SnapshotError(
+            f"snapshot {folder.name} has schema {version}; this version reads up to "
+            f"{SCHEMA_VERSION}: upgrade the package"
+        )
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {
+        MANIFEST
+    }
+    if there != set(files):
+        odd = sorted(there ^ set(files))
+        raise SnapshotError(f"snapshot {folder.name}: files differ from the manifest: {odd[:5]}")
+    for name, entry in files.items():
+        if file_sha256(folder / name) != entry["sha256"]:
+            raise SnapshotError(f"snapshot {folder.name}: {name} has changed since it was sealed")
+    return Snapshot(snapshot_id, folder, manifest, found_sha256)
+
+
+def make_current(published: Path, snapshot: Snapshot) -> None:
+    """Switch readers to a snapshot, in one rename."""
+    pointer = {
+        "snapshot_id": snapshot.snapshot_id,
+        "manifest_sha256": snapshot.manifest_sha256,
+    }
+    handle, temporary = tempfile.mkstemp(dir=published, prefix=".current-")
+    os.close(handle)
+    try:
+        _write_durably(Path(temporary), json.dumps(pointer) + "\n")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(published / CURRENT)
+        _fsync(published)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def current(published: Path) -> Snapshot:
+    """The current snapshot, its manifest checked (not every file: see `verify`).
+
+    Raises:
+        SnapshotError: nothing is published yet, or the pointer leads nowhere.
+    """
+    try:
+        pointer = json.loads((published / CURRENT).read_text(encoding="utf-8"))
+        snapshot_id, expected = pointer["snapshot_id"], pointer["manifest_sha256"]
+    except FileNotFoundError as error:
+        raise SnapshotError(
+            f"nothing is published in {published} yet: `locus run nightly` publishes, "
+            "`locus demo` shows it on a zoo of tiny models"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{published / CURRENT} can't be read: {error}") from error
+    folder = published / SNAPSHOTS / str(snapshot_id)
+    if folder.parent != published / SNAPSHOTS or not folder.is_dir():
+        raise SnapshotError(f"{published / CURRENT} names {snapshot_id!r}, which is not there")
+    raw = (folder / MANIFEST).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise SnapshotError(f"snapshot {snapshot_id}: manifest is not the one that was published")
+    return Snapshot(str(snapshot_id), folder, json.loads(raw), str(expected))
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

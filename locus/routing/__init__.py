@@ -1,0 +1,1 @@
+"""Who should answer: the predictor without torch, routing tables, routing quality, the router."""

@@ -1,0 +1,121 @@
+"""Snapshots: sealed, checked, switched in one step, seen whole by every reader."""
+
+import json
+import multiprocessing
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from locus.publication.snapshot import (
+    Snapshot,
+    SnapshotError,
+    building_folder,
+    current,
+    make_current,
+    seal,
+    verify,
+)
+
+
+def make(published: Path, text: str) -> Snapshot:
+    building = building_folder(published)
+    (building / "routing").mkdir()
+    (building / "routing" / "table.json").write_text(text)
+    (building / "summary.md").write_text(text)
+    return seal(building, {"lineage": {"text": text}}, datetime.now(UTC))
+
+
+def test_sealed_and_current(tmp_path: Path) -> None:
+    snapshot = make(tmp_path, "one")
+    with pytest.raises(SnapshotError, match="nothing is published"):
+        current(tmp_path)
+    make_current(tmp_path, snapshot)
+    found = current(tmp_path)
+    assert found == snapshot
+    assert set(found.manifest["files"]) == {"routing/table.json", "summary.md"}
+    assert verify(found.folder, found.manifest_sha256) == snapshot
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["current.json", "snapshots"]
+    assert found.snapshot_id.startswith(f"{datetime.now(UTC):%Y%m%d}")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda f: (f / "summary.md").write_text("x"), "summary.md has changed"),
+        (lambda f: (f / "summary.md").unlink(), "summary.md"),
+        (lambda f: (f / "extra").write_text("x"), "extra"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "manifest"),
+        (lambda f: (f / "manifest.json").write_text("no json"), "manifest"),
+    ],
+)
+def test_any_change_is_found(tmp_path: Path, change: object, reason: str) -> None:
+    snapshot = make(tmp_path, "one")
+    change(snapshot.folder)  # type: ignore[operator]
+    with pytest.raises(SnapshotError, match=reason):
+        verify(snapshot.folder, snapshot.manifest_sha256)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    snapshot = make(tmp_path, "one")
+    manifest = json.loads((snapshot.folder / "manifest.json").read_text())
+    manifest["schema_version"] = 99
+    (snapshot.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SnapshotError, match="upgrade"):
+        verify(snapshot.folder)
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    ["", "{}", "[]", '{"snapshot_id": "../..", "manifest_sha256": "x"}',
+     '{"snapshot_id": "gone", "manifest_sha256": "x"}'],
+)  # fmt: skip
+def test_a_pointer_that_leads_nowhere_is_a_clear_error(tmp_path: Path, pointer: str) -> None:
+    make(tmp_path, "one")
+    (tmp_path / "current.json").write_text(pointer)
+    with pytest.raises(SnapshotError, match=r"current\.json"):
+        current(tmp_path)
+
+
+def test_a_swapped_manifest_is_found_by_readers(tmp_path: Path) -> None:
+    snapshot = make(tmp_path, "one")
+    make_current(tmp_path, snapshot)
+    manifest = snapshot.folder / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    with pytest.raises(SnapshotError, match="not the one"):
+        current(tmp_path)
+
+
+def _read(
+    published: Path, stop: "multiprocessing.synchronize.Event", faults: "multiprocessing.Queue[str]"
+) -> None:
+    reads = 0
+    while not stop.is_set():
+        try:
+            snapshot = current(published)
+            text = (snapshot.folder / "summary.md").read_text()
+            if text != snapshot.manifest["lineage"]["text"]:
+                faults.put(f"mixed: {text}")
+            reads += 1
+        except Exception as error:
+            faults.put(repr(error))
+    faults.put(f"reads {reads}")
+
+
+def test_readers_see_whole_snapshots_during_many_publishes(tmp_path: Path) -> None:
+    make_current(tmp_path, make(tmp_path, "first"))
+    context = multiprocessing.get_context("fork")
+    stop, faults = context.Event(), context.Queue()
+    readers = [context.Process(target=_read, args=(tmp_path, stop, faults)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(200):
+        make_current(tmp_path, make(tmp_path, f"text {i}"))
+    time.sleep(0.1)
+    stop.set()
+    found = [faults.get(timeout=30) for _ in readers]
+    for reader in readers:
+        reader.join()
+    assert faults.empty()
+    assert all(line.startswith("reads ") and int(line.split()[1]) > 10 for line in found), found
