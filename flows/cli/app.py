@@ -1,0 +1,68 @@
+"""The application, its commands gathered, and how errors are told: one clear line."""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli import imports, look, models, operate
+from flows.cli.terminal import error_line, say_error
+
+app = typer.Typer(
+    name="locus",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""A living map of language models: which model for this query, which is like that one.
+
+Start with `locus demo`, or with `locus init` in an empty folder.
+Settings come from `locus.toml` in the working directory (or where `LOCUS_CONFIG` points).""",
+)
+app.add_typer(models.app, name="models")
+app.add_typer(imports.app, name="import")
+app.add_typer(operate.run_app, name="run")
+operate.register(app)
+look.register(app)
+
+# What our own errors look like to a shell; anything else is a defect and says so.
+EXIT_ERROR = 1
+EXIT_DEFECT = 70
+_OURS = ("locus.", "warehouse.", "tasks.", "flows.")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"locus {version('locus-map')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also show what Prefect and libraries say.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    logging.captureWarnings(True)
+    if verbose:
+        os.environ["LOCUS_VERBOSE"] = "1"
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("LOCUS_DEBUG"):
+            raise
+        known = type(error).__module__.startswith(_OURS)
+        say_error(error_line(error, known))
+        sys.exit(EXIT_ERROR if known else EXIT_DEFECT)

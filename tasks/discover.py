@@ -1,0 +1,143 @@
+"""Discover: which models and which queries there are."""
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from locus.evaluation.launch import worker_environment
+from locus.registry import ModelSpec, RegistryError, load_registry
+from tasks.settings import Settings
+from warehouse import contracts
+from warehouse.store import Warehouse
+
+log = logging.getLogger("locus.pipeline")
+
+
+class CatalogueError(RuntimeError):
+    """The configured tasks could not be read; the message is lm-eval's or names the setting."""
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """A model to look after, and the revision it has now."""
+
+    spec: ModelSpec
+    revision: str
+
+
+@task(name="discover-models", cache_policy=NO_CACHE)
+def discover_models(settings: Settings, only: str | None = None) -> list[Discovered]:
+    """Read the registry and file its models and their revisions.
+
+    Args:
+        settings: the pipeline's settings.
+        only: one model id; None takes all.
+
+    Raises:
+        RegistryError: a faulty registry, or ``only`` is not in it.
+    """
+    specs = load_registry(settings.models_file)
+    if only is not None:
+        specs = [spec for spec in specs if spec.id == only]
+        if not specs:
+            raise RegistryError(
+                f"{only!r} is not in {settings.models_file}: add it with `locus models add`"
+            )
+    found = [Discovered(spec, spec.resolved_revision()) for spec in specs]
+    with Warehouse.open(settings.warehouse) as warehouse:
+        new = warehouse.catalogue.add_models(_model_frame([d.spec for d in found]))
+        warehouse.catalogue.add_revisions(_revision_frame(found))
+    log.info("registry: %d models, %d of them new to the warehouse", len(found), new)
+    return found
+
+
+def _model_frame(specs: Sequence[ModelSpec]) -> pl.DataFrame:
+    facts = {"family", "params_b", "released", "license"}
+    facts |= {"price_in_usd_per_mtok", "price_out_usd_per_mtok"}
+    return contracts.build(
+        contracts.ModelFrame,
+        [
+            {"model_id": s.id, "org": s.org, "source": "registry", **s.model_dump(include=facts)}
+            for s in specs
+        ],
+    )
+
+
+def _revision_frame(found: Sequence[Discovered]) -> pl.DataFrame:
+    return contracts.build(
+        contracts.RevisionFrame,
+        [
+            {
+                "model_id": d.spec.id,
+                "revision": d.revision,
+                "backend": d.spec.backend,
+                "backend_args": json.dumps(d.spec.args, sort_keys=True),
+                "seen_at": datetime.now(UTC),
+            }
+            for d in found
+        ],
+    )
+
+
+@task(name="sync-catalogue", cache_policy=NO_CACHE)
+def sync_catalogue(settings: Settings) -> int:
+    """File the queries of the configured tasks; nothing is loaded if no task has changed.
+
+    Returns:
+        How many queries are new.
+
+    Raises:
+        CatalogueError: lm-eval can't load the tasks.
+    """
+    if not settings.tasks:
+        return 0
+    folder = settings.home / "catalogue" / _catalogue_key(settings)
+    if not folder.exists():
+        _write_catalogue(settings, folder)
+    with Warehouse.open(settings.warehouse) as warehouse:
+        warehouse.catalogue.add_tasks(pl.read_parquet(folder / "tasks.parquet"))
+        new = warehouse.catalogue.add_queries(pl.read_parquet(folder / "queries.parquet"))
+    log.info("catalogue: %d new queries", new)
+    return new
+
+
+def _catalogue_key(settings: Settings) -> str:
+    """Changes when the tasks, their folders' content, or lm-eval change."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256(repr((settings.tasks, version("lm_eval"))).encode())
+    for folder in settings.task_folders:
+        if not folder.is_dir():
+            raise CatalogueError(f"task_folders: there is no folder {folder}")
+        for file in sorted(p for p in folder.rglob("*") if p.suffix in {".yaml", ".py", ".jsonl"}):
+            digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _write_catalogue(settings: Settings, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    command = [sys.executable, "-m", "locus.evaluation.catalogue", str(building), *settings.tasks]
+    for one in settings.task_folders:
+        command += ["--folder", str(one)]
+    try:
+        done = subprocess.run(
+            command, env=worker_environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise CatalogueError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""Publish: build a snapshot beside the current one, check it, switch one pointer."""
+
+import logging
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from locus.encoding import encoder_identity
+from locus.publication.build import SnapshotContent, build
+from locus.publication.snapshot import (
+    Snapshot,
+    SnapshotError,
+    building_folder,
+    current,
+    make_current,
+    seal,
+    verify,
+)
+from locus.routing import predictor as predictors
+from locus.selection import spread_order
+from tasks.lineage import git_sha, versions
+from tasks.score import load_predictor
+from tasks.settings import Settings
+from warehouse.store import Warehouse
+
+log = logging.getLogger("locus.pipeline")
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def publish_snapshot(settings: Settings, checkpoint_id: str, new_models: list[str]) -> Snapshot:
+    """Build, check and publish a snapshot of the warehouse as it is now.
+
+    A failure anywhere leaves the old snapshot current and removes what was built.
+
+    Raises:
+        SnapshotError: what was built does not pass its own check.
+    """
+    building = building_folder(settings.published)
+    try:
+        created_at = datetime.now(UTC)
+        content = _content(settings, checkpoint_id, created_at, new_models)
+        facts = build(content, building)
+        with Warehouse.open(settings.warehouse) as warehouse:
+            warehouse.snapshots.copy_to(building / "warehouse.duckdb")
+        snapshot = seal(building, facts.to_manifest(content), created_at)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    try:
+        snapshot = verify(snapshot.folder, snapshot.manifest_sha256)
+        predictors.read(snapshot.folder / "routing" / "predictor", check=True)
+        _record(settings, snapshot, checkpoint_id)
+        make_current(settings.published, snapshot)
+    except Exception:
+        shutil.rmtree(snapshot.folder, ignore_errors=True)
+        raise
+    log.info("published %s", snapshot.snapshot_id)
+    return snapshot
+
+
+def parent_snapshot(published: Path) -> str | None:
+    """Id of the current snapshot; None before the first."""
+    try:
+        return current(published).snapshot_id
+    except SnapshotError:
+        return None
+
+
+def _content(
+    settings: Settings, checkpoint_id: str, created_at: datetime, new_models: list[str]
+) -> SnapshotContent:
+    identity = encoder_identity(settings.encoder)
+    with Warehouse.open(settings.warehouse) as warehouse:
+        embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
+        models = embeddings.select("model_id", "revision", "n_scores").join(
+            warehouse.catalogue.models(), on="model_id", how="left", maintain_order="left"
+        )
+        bank = warehouse.catalogue.queries(columns=["query_id", "task", "split"])
+        scores = warehouse.scores.training_scores(models=models["model_id"].to_list())
+        cost = warehouse.scores.mean_cost()
+        reference = _reference(bank, settings.reference_queries)
+        ids, phi_Tp = warehouse.vectors.encodings(identity, reference["query_id"].to_list())
+    reference = pl.DataFrame({"query_id": ids}).join(
+        reference, on="query_id", how="left", maintain_order="left"
+    )
+    lineage: dict[str, Any] = {
+        "parent": parent_snapshot(settings.published),
+        "checkpoint_id": checkpoint_id,
+        "encoder": identity,
+        "encoder_name": settings.encoder,
+        "versions": versions(),
+        "git_sha": git_sha(),
+    }
+    return SnapshotContent(
+        created_at=created_at,
+        models=models.select(
+            "model_id", "revision", "org", "family", "params_b",
+            "price_in_usd_per_mtok", "price_out_usd_per_mtok", "n_scores",
+        ),
+        z_Md=np.asarray(embeddings["vector"].to_list(), dtype=np.float32),
+        reference=reference,
+        phi_Tp=phi_Tp,
+        scores=scores.join(bank, on="query_id"),
+        cost=cost,
+        predictor=load_predictor(settings, checkpoint_id),
+        lineage=lineage,
+        new_models=new_models,
+    )  # fmt: skip
+
+
+def _reference(bank: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Reference queries: test queries first, because quality is measured on them."""
+    test = spread_order(bank.filter(split="test")).head(most // 2)
+    rest = spread_order(bank.filter(pl.col("split") != "test")).head(most - test.height)
+    return pl.concat([test, rest])
+
+
+def _record(settings: Settings, snapshot: Snapshot, checkpoint_id: str) -> None:
+    counts = snapshot.manifest["counts"]
+    with Warehouse.open(settings.warehouse) as warehouse:
+        warehouse.snapshots.add(
+            {
+                "snapshot_id": snapshot.snapshot_id,
+                "parent": snapshot.manifest["parent"],
+                "created_at": datetime.fromisoformat(snapshot.manifest["created_at"]),
+                "manifest_sha256": snapshot.manifest_sha256,
+                "checkpoint_id": checkpoint_id,
+                "n_models": counts["models"],
+                "n_queries": counts["queries"],
+                "n_scores": counts["scores"],
+            }
+        )
+        warehouse.audit("publish", snapshot.snapshot_id, {"counts": counts})

