@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from flows.cli.terminal import say, table
-from locus.publication.snapshot import Snapshot, current
+from locus.snapshots import Snapshot, current
 from locus.zoo import TASK_FOLDER, ZooModel, build_zoo, write_models_yaml
 
 log = logging.getLogger("locus.pipeline")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from locus.publication.snapshot import Snapshot
+from locus.snapshots import Snapshot
 from tasks.discover import discover_models, sync_catalogue
 from tasks.embed import embed_models, train_if_needed
 from tasks.encode import encode_queries

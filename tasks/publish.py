@@ -12,8 +12,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.encoding import encoder_identity
-from locus.publication.build import SnapshotContent, build
-from locus.publication.snapshot import (
+from locus.publication.build import build
+from locus.publication.content import SnapshotContent
+from locus.routing import predictor as predictors
+from locus.selection import spread_order
+from locus.snapshots import (
     Snapshot,
     SnapshotError,
     building_folder,
@@ -22,8 +25,6 @@ from locus.publication.snapshot import (
     seal,
     verify,
 )
-from locus.routing import predictor as predictors
-from locus.selection import spread_order
 from tasks.lineage import git_sha, versions
 from tasks.score import load_predictor
 from tasks.settings import Settings

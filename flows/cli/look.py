@@ -10,7 +10,7 @@ from flows.cli.terminal import safe, say, table
 if TYPE_CHECKING:
     import polars as pl
 
-    from locus.publication.snapshot import Snapshot
+    from locus.snapshots import Snapshot
     from tasks.settings import Settings
 
 
@@ -44,7 +44,7 @@ def published_model(settings: "Settings", model_id: str) -> tuple["Snapshot", di
 
     import polars as pl
 
-    from locus.publication.snapshot import current
+    from locus.snapshots import current
 
     snapshot = current(settings.published)
     models = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
@@ -126,7 +126,7 @@ def sql(
     Example: `locus sql "select task, count(*) from query group by task"`
     (docs/warehouse.md has tables, views and ten queries to start from).
     """
-    from locus.publication.snapshot import current
+    from locus.snapshots import current
     from tasks.settings import load_settings
     from warehouse.console import run_sql
 
@@ -141,7 +141,7 @@ def status() -> None:
     """
     from datetime import UTC, datetime
 
-    from locus.publication.snapshot import SnapshotError, current
+    from locus.snapshots import SnapshotError, current
     from tasks.settings import load_settings, settings_file
 
     settings = load_settings()

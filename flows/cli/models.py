@@ -75,8 +75,8 @@ def list_models() -> None:
     """
     import polars as pl
 
-    from locus.publication.snapshot import SnapshotError, current
     from locus.registry import load_registry
+    from locus.snapshots import SnapshotError, current
     from tasks.settings import load_settings
 
     settings = load_settings()

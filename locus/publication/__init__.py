@@ -1,1 +1,1 @@
-"""Snapshots: built beside the old one, sealed by a manifest, checked, switched by one rename."""
+"""What a snapshot holds: routing table, predictor, similarity, report, from plain frames."""

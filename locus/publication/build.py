@@ -1,24 +1,19 @@
 """Filling a snapshot: routing table, predictor, similarity and report from plain frames."""
 
 import json
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from locus import similarity
 from locus.matrix import ScoreMatrix
-from locus.publication.limits import DEFINITIONS, LIMITS
+from locus.publication.content import Array, BuildFacts, SnapshotContent
+from locus.publication.limits import DEFINITIONS
+from locus.publication.page import write_report
 from locus.routing import predictor as predictors
-from locus.routing.predictor import Predictor
 from locus.routing.quality import Quality, expected_calibration_error, routing_quality
 from locus.routing.table import as_json, routing_table
-
-Array = NDArray[np.float32]
 
 STAND_INS = 5
 NEIGHBOURS = 10
@@ -26,62 +21,6 @@ NEIGHBOURS = 10
 # are 2.6 million rows that nobody reads.
 ALL_PAIRS_UP_TO = 300
 NEAREST_PAIRS = 50
-
-
-@dataclass(frozen=True)
-class SnapshotContent:
-    """Everything that a snapshot is made from.
-
-    Shape letters: M placed models, T reference queries, d width of an embedding.
-
-    Attributes:
-        created_at: UTC time.
-        models: M rows: model_id, revision, org, family, params_b, price_in_usd_per_mtok,
-            price_out_usd_per_mtok, n_scores.
-        z_Md: their embeddings, rows as in ``models``.
-        reference: T reference queries: query_id, task.
-        phi_Tp: their encodings.
-        scores: observed scores of all splits: model_id, query_id, task, split, score.
-        cost: model_id, cost_usd, latency_ms: means per answered query.
-        predictor: the predictor.
-        lineage: checkpoint, encoder, versions and whatever else leads back to the origin.
-        new_models: ids added since the last snapshot.
-    """
-
-    created_at: datetime
-    models: pl.DataFrame
-    z_Md: Array
-    reference: pl.DataFrame
-    phi_Tp: Array
-    scores: pl.DataFrame
-    cost: pl.DataFrame
-    predictor: Predictor
-    lineage: dict[str, Any]
-    new_models: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class BuildFacts:
-    """What a build found out; goes into the manifest and to the people who ran it."""
-
-    quality: list[Quality]
-    calibration_error: float | None
-    n_test_queries: int
-    counts: dict[str, int]
-    correlation: dict[str, float | int | None]
-
-    def to_manifest(self, content: SnapshotContent) -> dict[str, Any]:
-        """The manifest's facts, before files and hashes."""
-        return {
-            "parent": content.lineage.get("parent"),
-            "lineage": content.lineage,
-            "counts": self.counts,
-            "routing_quality": [q.to_dict() for q in self.quality],
-            "calibration_error": self.calibration_error,
-            "distance_against_disagreement": self.correlation,
-            "definitions": DEFINITIONS,
-            "limits": LIMITS,
-        }
 
 
 def build(content: SnapshotContent, folder: Path) -> BuildFacts:
@@ -134,8 +73,6 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
             "spearman_cosine": correlation.spearman_cosine,
         },
     )
-    from locus.publication.page import write_report
-
     write_report(content, facts, pairs, nearest, table, folder / "similarity" / "report.html")
     (folder / "similarity" / "summary.md").write_text(
         _summary(content, facts, nearest), encoding="utf-8"

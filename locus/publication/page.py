@@ -1,24 +1,21 @@
 """From a snapshot's content to the frames of the similarity report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from locus import similarity
+from locus.publication.content import BuildFacts, SnapshotContent
 from locus.publication.limits import LIMITS
 from locus.report import ReportData, render
-
-if TYPE_CHECKING:
-    from locus.publication.build import BuildFacts, SnapshotContent
 
 # Linkage of a large pool is slow and its picture unreadable; such a map has one colour.
 _CLUSTERED_UP_TO = 1500
 
 
 def write_report(
-    content: "SnapshotContent",
-    facts: "BuildFacts",
+    content: SnapshotContent,
+    facts: BuildFacts,
     pairs: pl.DataFrame,
     nearest: pl.DataFrame,
     table: pl.DataFrame,
@@ -46,7 +43,7 @@ def write_report(
     path.write_text(render(data), encoding="utf-8")
 
 
-def _models(content: "SnapshotContent") -> pl.DataFrame:
+def _models(content: SnapshotContent) -> pl.DataFrame:
     accuracy = content.scores.group_by("model_id").agg(
         accuracy=pl.col("score").cast(pl.Float64).mean()
     )
@@ -60,7 +57,7 @@ def _models(content: "SnapshotContent") -> pl.DataFrame:
     )
 
 
-def _clusters(content: "SnapshotContent") -> list[int]:
+def _clusters(content: SnapshotContent) -> list[int]:
     """Cluster numbers by average linkage of Euclidean distances; one cluster if it can't tell."""
     from scipy.spatial.distance import pdist, squareform
 

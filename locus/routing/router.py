@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from locus import snapshots
 from locus.encoding import TextEncoder, encoder_identity
-from locus.publication import snapshot as snapshots
 from locus.routing import predictor as predictors
 from locus.routing.predictor import PreparedPool
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from conftest import Pipeline
 
-from locus.publication.snapshot import current, verify
+from locus.snapshots import current, verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

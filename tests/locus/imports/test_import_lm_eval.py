@@ -381,7 +381,7 @@ def test_hostile_model_ids(tmp_path: Path, name: str) -> None:
 
 def test_what_is_kept_of_the_settings_holds_no_secret(tmp_path: Path) -> None:
     write_samples(tmp_path, "t", [rated(0, 1.0)])
-    secret = "sk-0123456789abcdefghijkl"  # noqa: S105 - made up
+    secret = "sk-0123456789abcdefghijkl"
     arguments = {
         "pretrained": "org/model",
         "token": "secret-1",

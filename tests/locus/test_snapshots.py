@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from locus.publication.snapshot import (
+from locus.snapshots import (
     Snapshot,
     SnapshotError,
     building_folder,

@@ -1,0 +1,71 @@
+"""What a snapshot is made from, and what its build found out."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from locus.publication.limits import DEFINITIONS, LIMITS
+from locus.routing.predictor import Predictor
+from locus.routing.quality import Quality
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SnapshotContent:
+    """Everything that a snapshot is made from.
+
+    Shape letters: M placed models, T reference queries, d width of an embedding.
+
+    Attributes:
+        created_at: UTC time.
+        models: M rows: model_id, revision, org, family, params_b, price_in_usd_per_mtok,
+            price_out_usd_per_mtok, n_scores.
+        z_Md: their embeddings, rows as in ``models``.
+        reference: T reference queries: query_id, task.
+        phi_Tp: their encodings.
+        scores: observed scores of all splits: model_id, query_id, task, split, score.
+        cost: model_id, cost_usd, latency_ms: means per answered query.
+        predictor: the predictor.
+        lineage: checkpoint, encoder, versions and whatever else leads back to the origin.
+        new_models: ids added since the last snapshot.
+    """
+
+    created_at: datetime
+    models: pl.DataFrame
+    z_Md: Array
+    reference: pl.DataFrame
+    phi_Tp: Array
+    scores: pl.DataFrame
+    cost: pl.DataFrame
+    predictor: Predictor
+    lineage: dict[str, Any]
+    new_models: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What a build found out; goes into the manifest and to the people who ran it."""
+
+    quality: list[Quality]
+    calibration_error: float | None
+    n_test_queries: int
+    counts: dict[str, int]
+    correlation: dict[str, float | int | None]
+
+    def to_manifest(self, content: SnapshotContent) -> dict[str, Any]:
+        """The manifest's facts, before files and hashes."""
+        return {
+            "parent": content.lineage.get("parent"),
+            "lineage": content.lineage,
+            "counts": self.counts,
+            "routing_quality": [q.to_dict() for q in self.quality],
+            "calibration_error": self.calibration_error,
+            "distance_against_disagreement": self.correlation,
+            "definitions": DEFINITIONS,
+            "limits": LIMITS,
+        }
