@@ -9,18 +9,18 @@ import polars as pl
 
 from flows.cli.terminal import say, table
 from locus.snapshots import Snapshot, current
-from locus.zoo import TASK_FOLDER, ZooModel, build_zoo, write_models_yaml
+from locus.zoo import tasks as zoo_tasks
+from locus.zoo.build import ZooModel, build_zoo, write_models_yaml
 
 log = logging.getLogger("locus.pipeline")
 
-TASK_GROUP = "locus_zoo"
 
 SETTINGS = f"""\
 # Settings of the demo; `locus init` writes a commented file for your own models.
 home = "."
 models_file = "models.yaml"
-tasks = ["{TASK_GROUP}"]
-task_folders = [{str(TASK_FOLDER)!r}]
+tasks = ["{zoo_tasks.TAG}"]
+task_folders = [{str(zoo_tasks.FOLDER)!r}]
 
 [evaluation]
 new_model_queries = 128
@@ -28,7 +28,6 @@ parallel = 2
 
 [training]
 steps = 400
-context_max = 512
 """
 
 
@@ -40,22 +39,19 @@ def run_demo(folder: Path) -> None:
     started = time.monotonic()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    zoo = build_zoo(folder / "zoo", on_progress=log.info)
-    pool = [model for model in zoo if not model.late]
-    late = [model for model in zoo if model.late]
+    models = build_zoo(folder / "zoo", on_progress=log.info)
+    pool = [model for model in models if model.recipe.pool == "first"]
+    late = [model for model in models if model.recipe.pool == "late"]
     _configure(folder, pool, late)
     # Prefect reads its settings when it is imported; the flows come after `_configure`.
     from flows.add_model import add_model
     from flows.nightly import nightly
-    from locus.registry import append_model, load_registry
 
-    registry = folder / "models.yaml"
     _heading(f"nightly on {len(pool)} models")
     nightly()
     for model in late:
         _heading(f"a model is added: {model.name}")
-        if model.name not in {spec.id for spec in load_registry(registry)}:
-            append_model(registry, model.spec())
+        _register(folder, pool, late, model.name)
         add_model(model.name)
     _heading("nightly again")
     say(nightly().headline())
@@ -68,22 +64,27 @@ def _heading(text: str) -> None:
 
 
 def _configure(folder: Path, pool: list[ZooModel], late: list[ZooModel]) -> None:
-    """Settings, registry and a Prefect of its own; late models that were added stay added."""
-    from locus.registry import RegistryError, load_registry
-
+    """Settings, registry and a Prefect of its own."""
     (folder / "locus.toml").write_text(SETTINGS, encoding="utf-8")
-    registry = folder / "models.yaml"
-    try:
-        added = {spec.id for spec in load_registry(registry)}
-    except RegistryError:
-        added = set()
-    write_models_yaml([*pool, *(m for m in late if m.name in added)], registry)
+    _register(folder, pool, late)
     os.environ["LOCUS_CONFIG"] = str(folder / "locus.toml")
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
-    os.environ["PREFECT_API_URL"] = ""
+    os.environ.pop("PREFECT_API_URL", None)
     os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(name, "1")
+
+
+def _register(folder: Path, pool: list[ZooModel], late: list[ZooModel], *new: str) -> None:
+    """Write the registry: the first pool, late models that it had already, and ``new``."""
+    from locus.registry import RegistryError, load_registry
+
+    registry = folder / "models.yaml"
+    try:
+        added = {spec.id for spec in load_registry(registry)}
+    except RegistryError:  # there is none yet, or its models have been built anew elsewhere
+        added = set()
+    write_models_yaml([*pool, *(m for m in late if m.name in {*added, *new})], registry)
 
 
 def _show(snapshot: Snapshot, late: list[str]) -> None:

@@ -57,10 +57,10 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: PositiveInt = Field(default=600, description="most optimiser steps")
-    context_max: PositiveInt = Field(default=1024, description="most context queries of a step")
+    steps: PositiveInt = Field(default=1000, description="most optimiser steps")
+    context_max: PositiveInt = Field(default=128, description="most context queries of a step")
     patience: PositiveInt = Field(
-        default=8, description="checks without improvement before training ends"
+        default=6, description="checks without improvement before training ends"
     )
     seed: int = Field(default=0, description="seed of everything random")
 

@@ -1,5 +1,6 @@
 """The application, its commands gathered, and how errors are told: one clear line."""
 
+import atexit
 import logging
 import os
 import sys
@@ -56,8 +57,22 @@ def _root(
         os.environ["LOCUS_VERBOSE"] = "1"
 
 
+def _end_quietly() -> None:
+    """Drop what the interpreter prints while it is taken down.
+
+    DuckDB's binding reports its own constants as leaked there when Prefect's threads outlive it;
+    by then everything of ours is written and said.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+
+
 def main() -> None:
     """Run the command line; every error of ours is one line and exit status 1."""
+    # Registered first, so it runs last, after every other exit handler has had its say.
+    atexit.register(_end_quietly)
     try:
         app()
     except Exception as error:

@@ -46,7 +46,7 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the two networks are trained together; optimiser settings are the published ones.
+    """How the two networks are trained together; `published` gives the paper's settings.
 
     Attributes:
         steps: most optimiser steps; training ends earlier when `patience` checks bring nothing.
@@ -54,7 +54,8 @@ class TrainingConfig:
         lr_predictor: AdamW learning rate of the predictor.
         weight_decay: AdamW weight decay.
         clip: largest gradient norm.
-        noise_start: standard deviation of Gaussian noise on query encodings at step 0.
+        noise_start: standard deviation of Gaussian noise on query encodings at step 0. A unit
+            vector of 384 numbers has 0.05 in each: the published 0.1 drowns it.
         noise_end: the same after `noise_steps`, reached along a cosine.
         noise_steps: length of that cosine.
         subsets: "disjoint" draws, for every model and step, fresh context and target queries
@@ -69,22 +70,39 @@ class TrainingConfig:
         seed: seed of everything random.
     """
 
-    steps: int = 600
-    lr_encoder: float = 2e-4
-    lr_predictor: float = 8e-4
+    steps: int = 1000
+    lr_encoder: float = 5e-4
+    lr_predictor: float = 4e-3
     weight_decay: float = 0.05
     clip: float = 1.0
-    noise_start: float = 0.10
-    noise_end: float = 0.05
+    noise_start: float = 0.01
+    noise_end: float = 0.01
     noise_steps: int = 500
     subsets: Literal["disjoint", "fixed"] = "disjoint"
-    context_min: int = 4
-    context_max: int = 1024
-    targets: int = 256
+    context_min: int = 16
+    context_max: int = 128
+    targets: int = 128
     models_per_step: int = 128
-    check_every: int = 25
-    patience: int = 8
+    check_every: int = 50
+    patience: int = 6
     seed: int = 0
+
+    @classmethod
+    def published(cls, **changes: Any) -> Self:
+        """The published settings (arXiv 2601.21082, section 4), with ``changes``."""
+        settings = {
+            "steps": 2500,
+            "lr_encoder": 2e-4,
+            "lr_predictor": 8e-4,
+            "noise_start": 0.10,
+            "noise_end": 0.05,
+            "subsets": "fixed",
+            "context_max": 1024,
+            "models_per_step": 1 << 30,
+            "check_every": 25,
+            "patience": 100,
+        }
+        return cls(**{**settings, **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

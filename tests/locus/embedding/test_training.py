@@ -89,7 +89,7 @@ def test_missing_scores_are_fine_and_too_few_are_not(data: TrainingData) -> None
 
 
 def test_noise_falls_along_half_a_cosine() -> None:
-    config = TrainingConfig()
+    config = TrainingConfig.published()
     assert noise_std(0, config) == pytest.approx(0.10)
     assert noise_std(250, config) == pytest.approx(0.075)
     assert noise_std(500, config) == noise_std(5000, config) == pytest.approx(0.05)

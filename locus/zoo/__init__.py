@@ -1,0 +1,1 @@
+"""Tiny language models trained locally in seconds, and the skills they are tested on."""
