@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the real data lies, and an environment without a hub."""
 
+import atexit
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -13,6 +14,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # Tiny networks: one thread each is faster than threads that wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _end_quietly() -> None:
+    """DuckDB's binding lists its own constants as leaked when the interpreter is taken down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+atexit.register(_end_quietly)
 
 ROOT = Path(__file__).resolve().parent.parent
 
