@@ -27,7 +27,7 @@ new_model_queries = 128
 parallel = 2
 
 [training]
-steps = 400
+steps = 500
 """
 
 

@@ -116,4 +116,4 @@ def _place_and_publish(settings: Settings, outcome: Outcome, may_train: bool) ->
     if not (outcome.placed or outcome.trained or outcome.recorded or first):
         return
     score_pool(settings, checkpoint_id)
-    outcome.snapshot = publish_snapshot(settings, checkpoint_id, outcome.placed)
+    outcome.snapshot = publish_snapshot(settings, checkpoint_id)

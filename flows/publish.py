@@ -29,7 +29,7 @@ def publish(wait_s: float = 0) -> Outcome:
         checkpoint_id, trained = train_if_needed(settings)
         placed = embed_models(settings, checkpoint_id)
         score_pool(settings, checkpoint_id)
-        snapshot = publish_snapshot(settings, checkpoint_id, placed)
+        snapshot = publish_snapshot(settings, checkpoint_id)
     outcome = Outcome(placed=placed, trained=trained, snapshot=snapshot)
     show("publish", outcome)
     return outcome

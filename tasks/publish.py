@@ -34,7 +34,7 @@ log = logging.getLogger("locus.pipeline")
 
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish_snapshot(settings: Settings, checkpoint_id: str, new_models: list[str]) -> Snapshot:
+def publish_snapshot(settings: Settings, checkpoint_id: str) -> Snapshot:
     """Build, check and publish a snapshot of the warehouse as it is now.
 
     A failure anywhere leaves the old snapshot current and removes what was built.
@@ -45,7 +45,7 @@ def publish_snapshot(settings: Settings, checkpoint_id: str, new_models: list[st
     building = building_folder(settings.published)
     try:
         created_at = datetime.now(UTC)
-        content = _content(settings, checkpoint_id, created_at, new_models)
+        content = _content(settings, checkpoint_id, created_at)
         facts = build(content, building)
         with Warehouse.open(settings.warehouse) as warehouse:
             warehouse.snapshots.copy_to(building / "warehouse.duckdb")
@@ -72,9 +72,17 @@ def parent_snapshot(published: Path) -> str | None:
         return None
 
 
-def _content(
-    settings: Settings, checkpoint_id: str, created_at: datetime, new_models: list[str]
-) -> SnapshotContent:
+def _new_models(published: Path, models: list[str]) -> list[str]:
+    """Models that the current snapshot doesn't have; none if this is the first one."""
+    try:
+        folder = current(published).folder
+    except SnapshotError:
+        return []
+    known = pl.read_parquet(folder / "similarity" / "embeddings.parquet", columns=["model_id"])
+    return sorted(set(models) - set(known["model_id"]))
+
+
+def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> SnapshotContent:
     identity = encoder_identity(settings.encoder)
     with Warehouse.open(settings.warehouse) as warehouse:
         embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
@@ -110,7 +118,7 @@ def _content(
         cost=cost,
         predictor=load_predictor(settings, checkpoint_id),
         lineage=lineage,
-        new_models=new_models,
+        new_models=_new_models(settings.published, models["model_id"].to_list()),
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def write_report(
         routing=table,
         task_accuracy=_task_accuracy(content.scores),
         routing_quality={
-            q.method.replace(" ", "_"): {"hit@1": q.hit1, "low": q.low, "high": q.high, "n": q.n}
+            _method_key(q.method): {"hit@1": q.hit1, "low": q.low, "high": q.high, "n": q.n}
             for q in facts.quality
         },
         new_models=content.new_models,
@@ -41,6 +41,10 @@ def write_report(
         limits=LIMITS,
     )
     path.write_text(render(data), encoding="utf-8")
+
+
+def _method_key(method: str) -> str:
+    return "locus" if method == "routed" else method.replace(" ", "_")
 
 
 def _models(content: SnapshotContent) -> pl.DataFrame:

@@ -88,7 +88,8 @@ class ReportData:
         routing: ranked models per bucket of queries; the page shows ranks 1 to 3.
         task_accuracy: accuracy per model and task with its interval.
         routing_quality: method -> ``hit@1``, ``low``, ``high``, ``n`` on held-out queries, the
-            published method first. ``best_single``, ``random`` and ``oracle`` get a name in words.
+            published method first. the keys of
+            `page.METHOD_NAMES` get a name in words.
         new_models: ids added since the last snapshot.
         lineage: what the numbers came from, such as checkpoint, encoder, git commit.
         limits: known limits, one sentence each.

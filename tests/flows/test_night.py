@@ -74,6 +74,7 @@ def test_the_main_job(pipeline: Pipeline, prefect_server: str) -> None:
     after = current(published(pipeline))
     assert after.manifest["parent"] == snapshot.snapshot_id
     assert after.manifest["counts"]["models"] == 4
+    assert "org/late" in (after.folder / "similarity" / "summary.md").read_text()
     lineage = (snapshot.manifest["lineage"], after.manifest["lineage"])
     assert lineage[0]["checkpoint_id"] == lineage[1]["checkpoint_id"]
 

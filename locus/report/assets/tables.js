@@ -186,7 +186,7 @@ function routingTable() {
               "span",
               { class: "pick" },
               modelName(model),
-              el("span", {}, el("b", {}, percent(chance)), " ", el("span", { class: "soft" }, lower === null ? "no lower bound" : `at least ${percent(lower)}`)),
+              el("span", {}, el("b", {}, percent(chance)), " ", el("span", { class: "soft" }, lower === null ? "no lower bound" : `observed at least ${percent(lower)}`)),
               meter(chance, lower, chance),
               el("span", { class: "soft" }, `n ${count(n)}${seen}`),
             ),
