@@ -72,7 +72,7 @@ class TrainingConfig:
 
     steps: int = 1000
     lr_encoder: float = 5e-4
-    lr_predictor: float = 4e-3
+    lr_predictor: float = 1e-3
     weight_decay: float = 0.05
     clip: float = 1.0
     noise_start: float = 0.01

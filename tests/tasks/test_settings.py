@@ -1,0 +1,64 @@
+"""Settings: file, environment, and errors that name the key."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.starter import write_starter
+from tasks.lock import PipelineBusyError, pipeline_lock
+from tasks.settings import Settings, SettingsError, load_settings
+
+
+def test_the_starter_is_valid_and_paths_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(written for _, written in write_starter(tmp_path))
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
+    settings = load_settings()
+    assert settings.home == tmp_path / "data"
+    assert settings.models_file == tmp_path / "models.yaml"
+    assert settings.evaluation.new_model_queries == 128
+    (tmp_path / "locus.toml").write_text("tasks = ['mine']\n")
+    assert not any(written for _, written in write_starter(tmp_path))
+    assert load_settings().tasks == ["mine"]
+
+
+def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locus.toml").write_text("[evaluation]\nparallel = 1\n")
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
+    monkeypatch.setenv("LOCUS_EVALUATION__PARALLEL", "7")
+    monkeypatch.setenv("LOCUS_HOME", "/elsewhere")
+    settings = load_settings()
+    assert settings.evaluation.parallel == 7
+    assert settings.home == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("colour = 'red'", "colour"),
+        ("[evaluation]\nparallel = 0", "parallel"),
+        ("[evaluation]\nnew_model_queries = 'many'", "new_model_queries"),
+        ("tasks = 3", "tasks"),
+        ("= broken", "locus.toml"),
+    ],
+)
+def test_faults_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, key: str
+) -> None:
+    (tmp_path / "locus.toml").write_text(text)
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
+    with pytest.raises(SettingsError, match=key):
+        load_settings()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    with (
+        pipeline_lock(settings),
+        pytest.raises(PipelineBusyError, match="another run"),
+        pipeline_lock(settings),
+    ):
+        pass
+    with pipeline_lock(settings):
+        pass
