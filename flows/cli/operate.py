@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command("add-model")(add_model)
     app.command()(publish)
     app.command()(serve)
+    app.command()(benchmark)
 
 
 def init(
@@ -109,6 +110,37 @@ def serve() -> None:
     from flows.deployments import serve_all
 
     serve_all()
+
+
+def benchmark(
+    folder: Annotated[
+        Path,
+        typer.Argument(exists=True, file_okay=False, help="A score matrix (docs/imports.md)."),
+    ],
+    out: Annotated[Path, typer.Option(help="Where results lie.")] = Path("data/benchmark"),
+    method: Annotated[
+        list[str] | None, typer.Option(help="Only this method; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every figure.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few budgets, one seed, short training.")
+    ] = False,
+) -> None:
+    """Compare methods on a score matrix: unseen queries, unseen models, equal budgets.
+
+    Stopped and run again, it goes on where it was.
+
+    Example: `locus benchmark ./scores --quick`
+    """
+    start_progress()
+    from locus.benchmark.data import load
+    from locus.benchmark.run import run
+    from tasks.settings import load_settings
+
+    data = load(folder, load_settings().encoder, out / "encodings")
+    page = run(data, out, method, seeds, quick)
+    say(page.read_text(encoding="utf-8"))
+    say(f"tables: {page}, figures: {page.with_name('results.parquet')}")
 
 
 def _finish(outcome: "Outcome") -> None:

@@ -1,0 +1,89 @@
+"""A bank of scored queries, and what every method does with it: learn, place models, predict.
+
+Shape letters: M training models, B models to place, Q bank queries, T target queries, p width of a
+query encoding.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some queries, as a method sees them.
+
+    Attributes:
+        phi_Qp: encodings of their texts, float32.
+        benchmark: the benchmark of each; a method says in `needs_benchmark` if it reads that of
+            target queries, which a router in use does not know.
+    """
+
+    phi_Qp: Array
+    benchmark: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse encodings and benchmarks of different length."""
+        if len(self.phi_Qp) != len(self.benchmark):
+            raise ValueError(f"{len(self.phi_Qp)} encodings for {len(self.benchmark)} queries")
+
+    def __len__(self) -> int:
+        """How many queries."""
+        return len(self.benchmark)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What a method may learn from; every score in it is a label that was paid for.
+
+    Attributes:
+        queries: Q training queries.
+        values_MQ: scores of the training models, NaN where not asked.
+        val_queries: validation queries: they may steer (early stops, penalties), not teach.
+        val_values_MV: their scores.
+    """
+
+    queries: Queries
+    values_MQ: Array
+    val_queries: Queries
+    val_values_MV: Array
+
+    @property
+    def n_labels(self) -> int:
+        """Scores on training queries."""
+        return int((~np.isnan(self.values_MQ)).sum())
+
+
+class Method(Protocol):
+    """A way to predict who answers what.
+
+    Attributes:
+        name: as it stands in tables.
+        needs_benchmark: whether `predict` reads the benchmark of target queries.
+    """
+
+    name: str
+    needs_benchmark: bool
+
+    def fit(self, bank: Bank, seed: int) -> None:
+        """Learn from the bank. Deterministic for a seed."""
+        ...
+
+    def place(self, values_BQ: Array) -> Any:
+        """Place models by their scores on the bank's training queries, NaN where not asked.
+
+        Models may be those of the bank or new ones; nothing is learned from them that would
+        change another model's place.
+
+        Returns:
+            Whatever `predict` needs.
+        """
+        ...
+
+    def predict(self, placed: Any, targets: Queries) -> Array:
+        """P(correct) of each placed model on each target query, float32 [B, T], within [0, 1]."""
+        ...

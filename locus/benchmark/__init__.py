@@ -1,0 +1,1 @@
+"""Methods side by side on real score matrices, under equal label budgets, with seeds and spread."""
