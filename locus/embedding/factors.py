@@ -39,6 +39,8 @@ class FactorConfig:
         gamma: its inverse width, on unit vectors.
         soft_benchmark: weight of the kernel between soft benchmark memberships.
         sharpness: inverse temperature of those memberships.
+        own_offset: prior standard deviation of a model's own offset on each benchmark, beside the
+            factors: what it is better at than the training models' factors can say.
     """
 
     factors: int = 16
@@ -48,6 +50,7 @@ class FactorConfig:
     gamma: float = 2.0
     soft_benchmark: float = 10.0
     sharpness: float = 15.0
+    own_offset: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,18 @@ class TextMap:
     def __init__(self, queries: Queries, targets_Qj: Floats, config: FactorConfig) -> None:
         self.config = config
         self.phi_Qp = queries.phi_Qp.astype(np.float64)
-        names = sorted(set(queries.benchmark))
-        labels = np.array(queries.benchmark)
-        centres = np.stack([self.phi_Qp[labels == name].mean(axis=0) for name in names])
+        member_Qn = _memberships(queries)
+        centres = (member_Qn.T @ self.phi_Qp) / member_Qn.sum(axis=0)[:, None]
         norms = np.linalg.norm(centres, axis=1, keepdims=True)
         self.centres_np = centres / np.maximum(norms, 1e-12)
-        self.soft_Qn = self._soft(self.phi_Qp)
+        self.soft_Qn = self.soft(self.phi_Qp)
         self.mean_j = targets_Qj.mean(axis=0)
         kernel = self._kernel(self.phi_Qp, self.soft_Qn)
         penalised = kernel + config.ridge * np.eye(len(kernel))
         self.weights_Qj = np.linalg.solve(penalised, targets_Qj - self.mean_j)
 
-    def _soft(self, phi_Tp: Floats) -> Floats:
+    def soft(self, phi_Tp: Floats) -> Floats:
+        """Soft benchmark memberships [T, n], rows adding up to 1."""
         logits = self.config.sharpness * phi_Tp @ self.centres_np.T
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
@@ -104,7 +107,7 @@ class TextMap:
     def __call__(self, phi_Tp: Array) -> Floats:
         """Predicted targets [T, j]."""
         phi = phi_Tp.astype(np.float64)
-        return np.asarray(self._kernel(phi, self._soft(phi)) @ self.weights_Qj + self.mean_j)
+        return np.asarray(self._kernel(phi, self.soft(phi)) @ self.weights_Qj + self.mean_j)
 
 
 class FactorPlacement:
@@ -125,7 +128,11 @@ class FactorPlacement:
     def _learn(self, queries: Queries, values_MQ: Array) -> None:
         values = values_MQ.astype(np.float64)
         n_models = len(values)
-        k = min(self.config.factors, D_MODEL, max(n_models - 2, 1), values.shape[1])
+        member_Qn = _memberships(queries)
+        # The largest benchmarks get offsets; half of the 128 numbers stay for factors.
+        self.with_offset = np.sort(np.argsort(-member_Qn.sum(0), kind="stable")[: D_MODEL // 2])
+        room = D_MODEL - len(self.with_offset)
+        k = min(self.config.factors, room, max(n_models - 2, 1), values.shape[1])
         known = ~np.isnan(values)
         overall = values[known].mean() if known.any() else 0.5
         count = known.sum(axis=0)
@@ -142,9 +149,10 @@ class FactorPlacement:
         noise_Q = left.sum(axis=0) / np.maximum(count, 1) * freedom
         # Part of a factor's spread is noise: what is left is its prior variance.
         spread_k = np.maximum(s_k**2 / n_models - noise_Q.mean(), 1e-6)
-        self.factors_Qk = (v_kQ * np.sqrt(spread_k)[:, None]).T
+        shared_Qk = (v_kQ * np.sqrt(spread_k)[:, None]).T
+        self.factors_Qk = np.concatenate([shared_Qk, self._offsets(member_Qn)], axis=1)
         self.noise_Q = 0.7 * noise_Q + 0.3 * noise_Q.mean() + 0.01
-        targets = np.concatenate([self.mean_Q[:, None], self.factors_Qk], axis=1)
+        targets = np.concatenate([self.mean_Q[:, None], shared_Qk], axis=1)
         self.text = TextMap(queries, targets, self.config)
 
     def place(self, values_BQ: Array) -> PlacedByFactors:
@@ -161,8 +169,7 @@ class FactorPlacement:
 
     def predict(self, placed: PlacedByFactors, targets: Queries) -> Array:
         """P(correct) on queries that nobody has answered, float32 [B, T]."""
-        from_text = self.text(targets.phi_Qp)
-        return self._calibrated(from_text[:, 0], from_text[:, 1:], placed)
+        return self._calibrated(*self._from_text(targets.phi_Qp), placed)
 
     def predict_bank(self, placed: PlacedByFactors, columns: NDArray[np.int64]) -> Array:
         """P(correct) on queries of the bank, whose answers by others are known, [B, len(columns)].
@@ -173,10 +180,20 @@ class FactorPlacement:
 
     def spread(self, placed: PlacedByFactors, targets: Queries) -> Array:
         """Posterior standard deviation of the predicted score that is due to the model, [B, T]."""
-        factors_Tk = self.text(targets.phi_Qp)[:, 1:]
+        _, factors_Tk = self._from_text(targets.phi_Qp)
         variance = np.einsum("tk,bkl,tl->bt", factors_Tk, placed.cov_Bkk, factors_Tk)
         deviation: Array = np.sqrt(np.maximum(variance, 0)).astype(np.float32)
         return deviation
+
+    def _from_text(self, phi_Tp: Array) -> tuple[Floats, Floats]:
+        """Mean score [T] and factors [T, k] of queries that nobody has answered."""
+        predicted = self.text(phi_Tp)
+        soft_Tn = self.text.soft(phi_Tp.astype(np.float64))
+        return predicted[:, 0], np.concatenate([predicted[:, 1:], self._offsets(soft_Tn)], axis=1)
+
+    def _offsets(self, member_Tn: Floats) -> Floats:
+        """Features [T, n'] by which a model has an offset of its own on a benchmark."""
+        return self.config.own_offset * member_Tn[:, self.with_offset]
 
     def _raw(self, mean_T: Floats, factors_Tk: Floats, placed: PlacedByFactors) -> Floats:
         return np.clip(mean_T + placed.mean_Bk @ factors_Tk.T, _EDGE, 1 - _EDGE)
@@ -208,8 +225,7 @@ class FactorPlacement:
             part = FactorPlacement(self.config)
             part._learn(_take(bank.queries, rest), bank.values_MQ[np.ix_(others, rest)])
             placed = part.place(_some_scores(bank.values_MQ[np.ix_(models, rest)], rng))
-            unseen = part.text(bank.queries.phi_Qp[columns])
-            raw = part._raw(unseen[:, 0], unseen[:, 1:], placed)
+            raw = part._raw(*part._from_text(bank.queries.phi_Qp[columns]), placed)
             answers = bank.values_MQ[np.ix_(models, columns)].astype(np.float64)
             known = ~np.isnan(answers)
             predicted.append(raw[known])
@@ -221,6 +237,13 @@ class FactorPlacement:
 
 def _take(queries: Queries, rows: NDArray[np.int64]) -> Queries:
     return Queries(queries.phi_Qp[rows], tuple(queries.benchmark[i] for i in rows))
+
+
+def _memberships(queries: Queries) -> Floats:
+    """1 where a query is of a benchmark, [Q, n], benchmarks in alphabetical order."""
+    names = sorted(set(queries.benchmark))
+    labels = np.array(queries.benchmark)
+    return np.stack([labels == name for name in names], axis=1).astype(np.float64)
 
 
 def _truncated(matrix: Floats, k: int) -> tuple[Floats, Floats, Floats]:

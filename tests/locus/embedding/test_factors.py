@@ -94,8 +94,18 @@ def test_one_by_one_equals_together_and_blocks_add_up(method: FactorPlacement) -
 def test_no_scores_is_the_prior_and_vectors_are_128_wide(method: FactorPlacement) -> None:
     placed = method.place(np.full((2, 160), np.nan, dtype=np.float32))
     assert np.abs(placed.mean_Bk).max() == 0
-    np.testing.assert_allclose(placed.cov_Bkk[0], np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(placed.cov_Bkk[0], np.eye(6 + 3), atol=1e-12)
     assert placed.vectors().shape == (2, D_MODEL)
+
+
+def test_more_benchmarks_than_numbers() -> None:
+    phi, y = scores(4, 20)
+    many = Queries(phi, tuple(f"b{i % 200}" for i in range(240)))
+    fitted = FactorPlacement()
+    fitted.fit(Bank(many, y, many, y), 0)
+    placed = fitted.place(y[:3])
+    assert placed.mean_Bk.shape[1] <= D_MODEL
+    assert fitted.predict(placed, many).shape == (3, 240)
 
 
 def test_graded_scores_missing_blocks_and_determinism() -> None:
