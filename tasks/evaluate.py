@@ -4,7 +4,6 @@ import logging
 import os
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,6 +14,7 @@ from locus.ids import short_hash
 from locus.selection import Plan, plan
 from tasks.discover import Discovered
 from tasks.lineage import git_sha, versions
+from tasks.record import record_parts
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -120,16 +120,11 @@ def evaluate_model(settings: Settings, planned: PlannedModel) -> Evaluated:
     except EvaluationFailedError as failure:
         parts, error = failure.parts, failure.reason
         log.error("%s", failure)
-    recorded = _record(settings, run_id, parts, error)
-    return Evaluated(spec.id, recorded, error)
-
-
-def _record(settings: Settings, run_id: str, parts: list[Path], error: str | None) -> int:
-    """Merge parts, each in one transaction and once only, and close the run."""
     with Warehouse.open(settings.warehouse) as warehouse:
-        recorded = sum(warehouse.scores.merge_part(part, run_id) for part in parts)
+        recorded, refused = record_parts(warehouse, run_id, parts)
+        error = error or refused
         warehouse.scores.finish_run(run_id, "failed" if error else "finished", error)
-    return recorded
+    return Evaluated(spec.id, recorded, error)
 
 
 def _request(settings: Settings, planned: PlannedModel, run_id: str) -> EvaluationRequest:

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.evaluation.request import EvaluationRequest
+from tasks.record import record_parts
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -31,10 +32,8 @@ def heal_interrupted(settings: Settings) -> int:
             request_path = settings.home / "runs" / run_id / "request.json"
             if request_path.exists():
                 parts = Path(EvaluationRequest.read(request_path).parts)
-                recorded += sum(
-                    warehouse.scores.merge_part(part, run_id)
-                    for part in sorted(parts.glob("*.parquet"))
-                )
+                added, _ = record_parts(warehouse, run_id, sorted(parts.glob("*.parquet")))
+                recorded += added
             warehouse.scores.finish_run(run_id, "failed", "interrupted")
             log.warning("run %s was interrupted; its finished parts are kept", run_id)
     return recorded

@@ -1,0 +1,73 @@
+"""Parts into the warehouse: a bad one is set aside, the others come in, and nothing is double."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from locus.evaluation.parts import write_part
+from locus.evaluation.request import EvaluationRequest
+from tasks.heal import heal_interrupted
+from tasks.record import record_parts
+from tasks.settings import Settings
+from warehouse import contracts
+from warehouse.store import Warehouse
+
+
+def row(query: str, score: float, model: str = "org/m") -> dict[str, object]:
+    return {
+        "model_id": model, "revision": "r", "query_id": query, "status": "ok", "score": score,
+        "metric": "acc", "filter": "none", "scored_at": datetime.now(UTC),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made = Settings(home=tmp_path / "home")
+    made.home.mkdir()
+    with Warehouse.open(made.warehouse) as w:
+        models = [{"model_id": "org/m", "source": "registry"}]
+        w.catalogue.add_models(contracts.build(contracts.ModelFrame, models))
+        queries = [
+            {"query_id": q, "task": "t", "task_version": "1", "split": "train", "text": q}
+            for q in ("q1", "q2", "q3")
+        ]
+        w.catalogue.add_queries(contracts.build(contracts.QueryFrame, queries))
+        w.scores.start_run("run", "lm-eval", "org/m", "r", {}, {}, None, 3)
+    return made
+
+
+def test_a_bad_part_is_set_aside(settings: Settings, tmp_path: Path) -> None:
+    good, bad, other = (tmp_path / f"{n}.parquet" for n in ("good", "bad", "other"))
+    write_part([row("q1", 1.0)], good)
+    write_part([row("q2", 0.0), row("q3", 7.0)], bad)
+    write_part([row("q3", 0.5)], other)
+    with Warehouse.open(settings.warehouse) as w:
+        added, refused = record_parts(w, "run", [good, bad, other])
+        assert added == 2
+        assert refused is not None
+        assert "score" in refused
+        assert sorted(w.read("SELECT query_id FROM score")["query_id"]) == ["q1", "q3"]
+        assert record_parts(w, "run", [good, other]) == (0, None)
+    assert not bad.exists()
+    assert bad.with_suffix(".parquet.refused").exists()
+
+
+def test_healing_finishes_what_a_dead_run_left(settings: Settings, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    write_part([row("q1", 1.0)], parts / "a.parquet")
+    (parts / "b.parquet").write_bytes(b"half a file")
+    request = EvaluationRequest("run", "org/m", "r", "hf", {}, {"t": ["q1"]}, str(parts))
+    request.write(settings.home / "runs" / "run" / "request.json")
+    half = settings.published / "snapshots" / ".building-x"
+    half.mkdir(parents=True)
+    assert heal_interrupted.fn(settings) == 1
+    assert heal_interrupted.fn(settings) == 0
+    assert not half.exists()
+    with Warehouse.open(settings.warehouse) as w:
+        run = w.scores.run("run")
+        assert run is not None
+        assert (run["status"], run["error"]) == ("failed", "interrupted")
+        assert w.scores.answered("org/m", "r").to_dicts() == [{"query_id": "q1", "status": "ok"}]
+    assert pl.read_parquet(parts / "a.parquet").height == 1
