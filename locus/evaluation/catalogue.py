@@ -12,27 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
+from locus import frames
 from locus.ids import split_of
-
-QUERY_SCHEMA: dict[str, pl.DataType] = {
-    "query_id": pl.String(),
-    "task": pl.String(),
-    "task_version": pl.String(),
-    "category": pl.String(),
-    "split": pl.String(),
-    "text": pl.String(),
-    "choices": pl.List(pl.String()),
-    "target": pl.String(),
-    "doc": pl.String(),
-    "source_id": pl.String(),
-}
-TASK_SCHEMA: dict[str, pl.DataType] = {
-    "task": pl.String(),
-    "task_version": pl.String(),
-    "source": pl.String(),
-    "output_type": pl.String(),
-    "primary_metric": pl.String(),
-}
 
 
 def read_catalogue(
@@ -41,7 +22,7 @@ def read_catalogue(
     """Tasks and their queries.
 
     Returns:
-        (tasks, queries) with `TASK_SCHEMA` and `QUERY_SCHEMA`; the split of a query follows from
+        (tasks, queries) with `locus.frames.TASKS` and `QUERIES`; the split of a query follows from
         its id alone (`locus.ids.split_of`).
 
     Raises:
@@ -69,8 +50,8 @@ def read_catalogue(
             for q in questions(task)
         ]
     return (
-        pl.DataFrame(task_rows, schema=TASK_SCHEMA, orient="row"),
-        pl.DataFrame(query_rows, schema=QUERY_SCHEMA, orient="row"),
+        pl.DataFrame(task_rows, schema=frames.TASKS, orient="row"),
+        pl.DataFrame(query_rows, schema=frames.QUERIES, orient="row"),
     )
 
 

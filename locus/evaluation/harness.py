@@ -126,8 +126,8 @@ def ask(
         asked: the questions of each task.
 
     Returns:
-        One dict a question, with the keys of `parts.SCHEMA` that the harness knows: query_id,
-        status, score, metric, filter, metrics, response, latency_ms (the mean of this call),
+        One dict a question, with the keys of `locus.frames.SCORES` that the harness knows:
+        query_id, status, score, metric, filter, metrics, response, latency_ms (the mean of this call),
         tokens_in, tokens_out, hashes, scored_at.
 
     Raises:

@@ -10,26 +10,7 @@ from typing import Any
 
 import polars as pl
 
-# One row per asked query; the warehouse's contract for scores (docs/warehouse.md).
-SCHEMA: dict[str, pl.DataType] = {
-    "model_id": pl.String(),
-    "revision": pl.String(),
-    "query_id": pl.String(),
-    "status": pl.String(),
-    "score": pl.Float64(),
-    "metric": pl.String(),
-    "filter": pl.String(),
-    "metrics": pl.String(),
-    "response": pl.String(),
-    "latency_ms": pl.Float64(),
-    "tokens_in": pl.Int64(),
-    "tokens_out": pl.Int64(),
-    "cost_usd": pl.Float64(),
-    "doc_hash": pl.String(),
-    "prompt_hash": pl.String(),
-    "target_hash": pl.String(),
-    "scored_at": pl.Datetime("us", "UTC"),
-}
+from locus import frames
 
 
 def part_name(
@@ -45,7 +26,7 @@ def write_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     A reader sees the whole part or none; a process killed here leaves a dot file at most.
     """
-    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    frame = pl.DataFrame(rows, schema=frames.SCORES, orient="row")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from locus import ids
+from locus import frames, ids
 
 TIME = pl.Datetime("us", "UTC")
 _SCORE_STATUSES = ("ok", "error", "refused", "empty", "truncated")
@@ -41,47 +41,9 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "backend_args": pl.String(),
         "seen_at": TIME,
     },
-    "tasks": {
-        "task": pl.String(),
-        "task_version": pl.String(),
-        "source": pl.String(),
-        "output_type": pl.String(),
-        "primary_metric": pl.String(),
-        "added_at": TIME,
-    },
-    "queries": {
-        "query_id": pl.String(),
-        "task": pl.String(),
-        "task_version": pl.String(),
-        "category": pl.String(),
-        "split": pl.String(),
-        "text": pl.String(),
-        "choices": pl.List(pl.String()),
-        "target": pl.String(),
-        "doc": pl.String(),
-        "source_id": pl.String(),
-        "added_at": TIME,
-    },
-    "scores": {
-        "run_id": pl.String(),
-        "model_id": pl.String(),
-        "revision": pl.String(),
-        "query_id": pl.String(),
-        "status": pl.String(),
-        "score": pl.Float64(),
-        "metric": pl.String(),
-        "filter": pl.String(),
-        "metrics": pl.String(),
-        "response": pl.String(),
-        "latency_ms": pl.Float64(),
-        "tokens_in": pl.Int64(),
-        "tokens_out": pl.Int64(),
-        "cost_usd": pl.Float64(),
-        "doc_hash": pl.String(),
-        "prompt_hash": pl.String(),
-        "target_hash": pl.String(),
-        "scored_at": TIME,
-    },
+    "tasks": {**frames.TASKS, "added_at": TIME},
+    "queries": {**frames.QUERIES, "added_at": TIME},
+    "scores": {"run_id": pl.String(), **frames.SCORES},
 }
 
 NULLABLE: dict[str, frozenset[str]] = {

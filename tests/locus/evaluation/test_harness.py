@@ -7,8 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from locus import frames
 from locus.evaluation import harness
-from locus.evaluation.catalogue import QUERY_SCHEMA, read_catalogue
+from locus.evaluation.catalogue import read_catalogue
 from locus.evaluation.harness import HarnessError
 
 
@@ -27,7 +28,7 @@ def lm(tiny_model: Path) -> Any:
 
 
 def test_catalogue_has_every_document_once(bank: pl.DataFrame) -> None:
-    assert dict(bank.schema) == QUERY_SCHEMA
+    assert dict(bank.schema) == frames.QUERIES
     assert bank.group_by("task").len().sort("task").rows() == [
         ("tiny_choice", 40),
         ("tiny_copy", 40),

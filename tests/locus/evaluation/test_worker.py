@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate, worker_environment
-from locus.evaluation.parts import SCHEMA, part_name, write_part
+from locus.evaluation.parts import part_name, write_part
 from locus.evaluation.request import EvaluationRequest
+from locus.frames import SCORES
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_parts_hold_every_answer_once(request_: EvaluationRequest, tmp_path: Pat
     seen: list[Progress] = []
     parts = evaluate(request_, tmp_path / "work", 120, on_progress=seen.append)
     rows = pl.concat([pl.read_parquet(p) for p in parts])
-    assert dict(rows.schema) == SCHEMA
+    assert dict(rows.schema) == SCORES
     assert len(parts) == 3  # 20 queries in chunks of 8
     asked = {q for ids in request_.queries.values() for q in ids}
     assert set(rows["query_id"]) == asked
