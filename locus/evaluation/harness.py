@@ -127,8 +127,8 @@ def ask(
 
     Returns:
         One dict a question, with the keys of `locus.frames.SCORES` that the harness knows:
-        query_id, status, score, metric, filter, metrics, response, latency_ms (the mean of this call),
-        tokens_in, tokens_out, hashes, scored_at.
+        query_id, status, score, metric, filter, metrics, response, latency_ms (the mean of this
+        call), tokens_in, tokens_out, hashes, scored_at.
 
     Raises:
         HarnessError: an answer to something that was not asked, a question left out, or a score
