@@ -94,8 +94,7 @@ def run_pipeline(
         outcome.recorded += result.n_recorded
         if result.error:
             outcome.failed[result.model_id] = result.error
-    encode_queries(settings)
-    _place_and_publish(settings, outcome, may_train)
+    place_and_publish(settings, outcome, may_train=may_train)
     return outcome
 
 
@@ -109,11 +108,22 @@ def _evaluate(settings: Settings, planned: list[PlannedModel]) -> list[Evaluated
         return [future.result() for future in futures]
 
 
-def _place_and_publish(settings: Settings, outcome: Outcome, may_train: bool) -> None:
+def place_and_publish(
+    settings: Settings, outcome: Outcome, *, may_train: bool, always: bool = False
+) -> None:
+    """Encode, embed, score and publish what is stored; the outcome takes down what was done.
+
+    Args:
+        settings: the pipeline's settings.
+        outcome: what the run did so far.
+        may_train: whether to train the first encoder.
+        always: publish even if nothing is new.
+    """
+    encode_queries(settings)
     checkpoint_id, outcome.trained = train_if_needed(settings, may_train)
     outcome.placed = embed_models(settings, checkpoint_id)
-    first = parent_snapshot(settings.published) is None
-    if not (outcome.placed or outcome.trained or outcome.recorded or first):
+    new = outcome.placed or outcome.trained or outcome.recorded
+    if not (always or new or parent_snapshot(settings.published) is None):
         return
     score_pool(settings, checkpoint_id)
     outcome.snapshot = publish_snapshot(settings, checkpoint_id)

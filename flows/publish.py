@@ -2,13 +2,9 @@
 
 from prefect import flow
 
-from flows.pipeline import Outcome
+from flows.pipeline import Outcome, place_and_publish
 from flows.seen import show
-from tasks.embed import embed_models, train_if_needed
-from tasks.encode import encode_queries
 from tasks.lock import pipeline_lock
-from tasks.publish import publish_snapshot
-from tasks.score import score_pool
 from tasks.settings import load_settings
 
 
@@ -24,12 +20,8 @@ def publish(wait_s: float = 0) -> Outcome:
         PipelineBusyError: another run is going on.
     """
     settings = load_settings()
+    outcome = Outcome()
     with pipeline_lock(settings, wait_s):
-        encode_queries(settings)
-        checkpoint_id, trained = train_if_needed(settings)
-        placed = embed_models(settings, checkpoint_id)
-        score_pool(settings, checkpoint_id)
-        snapshot = publish_snapshot(settings, checkpoint_id)
-    outcome = Outcome(placed=placed, trained=trained, snapshot=snapshot)
+        place_and_publish(settings, outcome, may_train=True, always=True)
     show("publish", outcome)
     return outcome

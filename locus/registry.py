@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from locus.durable import whole_file
 from locus.ids import InvalidIdError, model_id
 
 Scalar = str | int | float | bool
@@ -173,9 +174,6 @@ def append_model(path: Path, spec: ModelSpec) -> None:
     Raises:
         RegistryError: the id is there already, or the file is not a valid registry.
     """
-    import os
-    import tempfile
-
     import yaml
 
     if path.exists():
@@ -192,16 +190,10 @@ def append_model(path: Path, spec: ModelSpec) -> None:
     first = re.search(r"^( *)- ", before, flags=re.MULTILINE)
     indent = first.group(1) if first else "  "
     text = before + "".join(f"{indent}{line}\n" for line in listed.splitlines())
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".models-", suffix=".yaml")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        load_registry(Path(temporary))
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+        stream.flush()
+        load_registry(Path(stream.name))
 
 
 def _anchored(entry: Any, parent: Path) -> Any:

@@ -11,12 +11,13 @@ old snapshot or the new one, whole.
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from locus.durable import sync, whole_file
 
 SCHEMA_VERSION = 1
 CURRENT = "current.json"
@@ -86,14 +87,14 @@ def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapsho
         **facts,
         "files": files,
     }
-    _write_durably(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    for name in files:
-        _fsync(building / name)
+    (building / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for name in (*files, MANIFEST):
+        sync(building / name)
     # mkdtemp made it private to its owner; what is published is for everyone to read.
     building.chmod(0o755)
     folder = building.parent / snapshot_id
     building.rename(folder)
-    _fsync(folder.parent)
+    sync(folder.parent)
     return Snapshot(snapshot_id, folder, manifest, file_sha256(folder / MANIFEST))
 
 
@@ -136,15 +137,8 @@ def make_current(published: Path, snapshot: Snapshot) -> None:
         "snapshot_id": snapshot.snapshot_id,
         "manifest_sha256": snapshot.manifest_sha256,
     }
-    handle, temporary = tempfile.mkstemp(dir=published, prefix=".current-")
-    os.close(handle)
-    try:
-        _write_durably(Path(temporary), json.dumps(pointer) + "\n")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(published / CURRENT)
-        _fsync(published)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(published / CURRENT) as stream:
+        stream.write((json.dumps(pointer) + "\n").encode())
 
 
 def current(published: Path) -> Snapshot:
@@ -170,18 +164,3 @@ def current(published: Path) -> Snapshot:
     if hashlib.sha256(raw).hexdigest() != expected:
         raise SnapshotError(f"snapshot {snapshot_id}: manifest is not the one that was published")
     return Snapshot(str(snapshot_id), folder, json.loads(raw), str(expected))
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

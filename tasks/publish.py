@@ -64,21 +64,20 @@ def publish_snapshot(settings: Settings, checkpoint_id: str) -> Snapshot:
     return snapshot
 
 
-def parent_snapshot(published: Path) -> str | None:
-    """Id of the current snapshot; None before the first."""
+def parent_snapshot(published: Path) -> Snapshot | None:
+    """The current snapshot; None before the first."""
     try:
-        return current(published).snapshot_id
+        return current(published)
     except SnapshotError:
         return None
 
 
-def _new_models(published: Path, models: list[str]) -> list[str]:
+def _new_models(parent: Snapshot | None, models: list[str]) -> list[str]:
     """Models that the current snapshot doesn't have; none if this is the first one."""
-    try:
-        folder = current(published).folder
-    except SnapshotError:
+    if parent is None:
         return []
-    known = pl.read_parquet(folder / "similarity" / "embeddings.parquet", columns=["model_id"])
+    path = parent.folder / "similarity" / "embeddings.parquet"
+    known = pl.read_parquet(path, columns=["model_id"])
     return sorted(set(models) - set(known["model_id"]))
 
 
@@ -97,8 +96,9 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
     reference = pl.DataFrame({"query_id": ids}).join(
         reference, on="query_id", how="left", maintain_order="left"
     )
+    parent = parent_snapshot(settings.published)
     lineage: dict[str, Any] = {
-        "parent": parent_snapshot(settings.published),
+        "parent": parent.snapshot_id if parent else None,
         "checkpoint_id": checkpoint_id,
         "encoder": identity,
         "encoder_name": settings.encoder,
@@ -118,7 +118,7 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         cost=cost,
         predictor=load_predictor(settings, checkpoint_id),
         lineage=lineage,
-        new_models=_new_models(settings.published, models["model_id"].to_list()),
+        new_models=_new_models(parent, models["model_id"].to_list()),
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from locus.benchmark.data import BenchmarkData
 from locus.benchmark.methods import SLOW, makers_by_name
 from locus.benchmark.metrics import hit_at
 from locus.benchmark.protocols import P1_BUDGETS, P2_BUDGETS, Cell, Row, run_cells
+from locus.durable import whole_file
 from locus.ids import short_hash
 
 log = logging.getLogger("locus.benchmark")
@@ -104,10 +104,8 @@ def _file(folder: Path, cell: Cell) -> Path:
 
 def _write(path: Path, row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".cell-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(row, stream)
-    Path(temporary).replace(path)
+    with whole_file(path) as stream:
+        stream.write(json.dumps(row).encode())
 
 
 def _page(data: BenchmarkData, frame: pl.DataFrame, quick: bool) -> str:

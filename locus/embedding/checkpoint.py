@@ -5,13 +5,13 @@ Nothing is unpickled, ever: a checkpoint from a stranger can hold wrong numbers 
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from locus.durable import sync
 from locus.embedding.config import ArchitectureConfig
 from locus.embedding.network import Locus
 
@@ -74,8 +74,7 @@ def save(network: Locus, encoder: str, facts: dict[str, Any], parent: Path) -> s
         target = parent / checkpoint_id
         if not target.exists():
             for name in (_WEIGHTS, _CONFIG):
-                with (building / name).open("rb") as stream:
-                    os.fsync(stream.fileno())
+                sync(building / name)
             building.rename(target)
         return checkpoint_id
     finally:

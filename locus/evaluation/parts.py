@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from locus import frames
+from locus.durable import whole_file
 
 
 def part_name(
@@ -22,23 +21,8 @@ def part_name(
 
 
 def write_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a part: temporary file, fsync, rename, fsync of the folder.
-
-    A reader sees the whole part or none; a process killed here leaves a dot file at most.
-    """
+    """Write a part, whole and durable or not at all; its folder is made if it isn't there."""
     frame = pl.DataFrame(rows, schema=frames.SCORES, orient="row")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            frame.write_parquet(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        frame.write_parquet(stream)

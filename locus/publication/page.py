@@ -7,7 +7,7 @@ import polars as pl
 from locus import similarity
 from locus.publication.content import BuildFacts, SnapshotContent
 from locus.publication.limits import LIMITS
-from locus.report import ReportData, render
+from locus.report import ReportData, write
 
 # Linkage of a large pool is slow and its picture unreadable; such a map has one colour.
 _CLUSTERED_UP_TO = 1500
@@ -40,7 +40,7 @@ def write_report(
         lineage=content.lineage,
         limits=LIMITS,
     )
-    path.write_text(render(data), encoding="utf-8")
+    write(data, path)
 
 
 def _method_key(method: str) -> str:

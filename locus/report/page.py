@@ -8,8 +8,6 @@ script run but the page's own (by hash) and lets nothing be fetched at all.
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +17,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from locus.durable import whole_file
 from locus.report.data import ReportData
 from locus.report.figures import heat_map, model_map
 from locus.report.payload import RANKS, pack
@@ -84,15 +83,8 @@ def render(data: ReportData) -> str:
 def write(data: ReportData, path: Path) -> int:
     """Render to ``path`` as UTF-8 bytes, whole or not at all, and return the number of bytes."""
     content = render(data).encode("utf-8")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as stream:
+        stream.write(content)
     return len(content)
 
 

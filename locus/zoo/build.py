@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import yaml
 from filelock import FileLock
 
+from locus.durable import whole_file
 from locus.ids import short_hash
 from locus.zoo.recipes import LICENSE, RECIPES, Recipe
 from locus.zoo.train import DESCRIPTION, TEMPORARY
@@ -126,9 +127,8 @@ def write_models_yaml(models: Sequence[ZooModel], path: Path) -> None:
     ]
     text = yaml.safe_dump({"models": entries}, sort_keys=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with whole_file(path) as stream:
+        stream.write(text.encode())
 
 
 def _chosen(recipes: Sequence[Recipe], names: Sequence[str] | None) -> list[Recipe]:
