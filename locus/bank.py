@@ -5,7 +5,7 @@ query encoding.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,4 +86,31 @@ class Method(Protocol):
 
     def predict(self, placed: Any, targets: Queries) -> Array:
         """P(correct) of each placed model on each target query, float32 [B, T], within [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A method whose placement is a point on a map."""
+
+    def vectors(self, placed: Any) -> Array:
+        """Embeddings of the placed models, float32 [B, d]; Euclidean distances mean something."""
+        ...
+
+
+@runtime_checkable
+class KnowsBank(Protocol):
+    """A method that makes use of what other models answered to a query of the bank."""
+
+    def predict_bank(self, placed: Any, columns: NDArray[np.int64]) -> Array:
+        """P(correct) on the bank's training queries ``columns``, float32 [B, len(columns)]."""
+        ...
+
+
+@runtime_checkable
+class Uncertain(Protocol):
+    """A method that says how sure it is."""
+
+    def spread(self, placed: Any, targets: Queries) -> Array:
+        """Posterior standard deviation of P(correct) due to the model's place, float32 [B, T]."""
         ...

@@ -155,6 +155,10 @@ class FactorPlacement:
         targets = np.concatenate([self.mean_Q[:, None], shared_Qk], axis=1)
         self.text = TextMap(queries, targets, self.config)
 
+    def vectors(self, placed: PlacedByFactors) -> Array:
+        """Public embeddings [B, 128]."""
+        return placed.vectors()
+
     def place(self, values_BQ: Array) -> PlacedByFactors:
         """Posterior of each model given its scores; the prior for a model without any."""
         k = self.factors_Qk.shape[1]

@@ -50,6 +50,10 @@ class LocusPublished:
 
         return embed(self._network, self._phi_Qp, values_BQ)
 
+    def vectors(self, placed: Array) -> Array:
+        """Embeddings [B, d]."""
+        return placed
+
     def place(self, values_BQ: Array) -> Array:
         """Embeddings [B, d]."""
         z_Bd = np.tile(self._prior_d, (len(values_BQ), 1))
