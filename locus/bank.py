@@ -21,19 +21,31 @@ class Queries:
         phi_Qp: encodings of their texts, float32.
         benchmark: the benchmark of each; a method says in `needs_benchmark` if it reads that of
             target queries, which a router in use does not know.
+        surface_Qs: what a sentence encoding loses, such as length (`locus.encoding.surface`);
+            None where the texts are not at hand.
     """
 
     phi_Qp: Array
     benchmark: tuple[str, ...]
+    surface_Qs: Array | None = None
 
     def __post_init__(self) -> None:
-        """Refuse encodings and benchmarks of different length."""
+        """Refuse encodings, benchmarks and surface features of different length."""
         if len(self.phi_Qp) != len(self.benchmark):
             raise ValueError(f"{len(self.phi_Qp)} encodings for {len(self.benchmark)} queries")
+        if self.surface_Qs is not None and len(self.surface_Qs) != len(self.benchmark):
+            raise ValueError(
+                f"{len(self.surface_Qs)} rows of surface features for {len(self.benchmark)} queries"
+            )
 
     def __len__(self) -> int:
         """How many queries."""
         return len(self.benchmark)
+
+    def take(self, rows: NDArray[np.int64]) -> "Queries":
+        """Some of the queries, in the order of ``rows``."""
+        surface = None if self.surface_Qs is None else self.surface_Qs[rows]
+        return Queries(self.phi_Qp[rows], tuple(self.benchmark[i] for i in rows), surface)
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,28 @@
-"""Closed-form placement: item factors, a Gaussian prior, and a posterior for every model.
+"""Closed-form placement: item factors, a Gaussian prior, a posterior and relatives for every model.
 
 What the published token never reads is what the other models answered to the same query. Here a
-query of the bank has a mean score and a few factors from the training models' answers, a model is
-a Gaussian over factor weights, and placing it is Bayesian linear regression: no training, any set
-of scores, any order, a covariance for free. A query that nobody has answered gets its mean and
-factors from its text, by kernel ridge regression.
+query of the bank has a mean score and factors from the training models' answers
+(`locus.embedding.items`), a model is a Gaussian over factor weights, and placing it is Bayesian
+linear regression: no training, any set of scores, any order, a covariance for free. A training
+model that answers alike pulls the new one towards its own place (`locus.embedding.relatives`). A
+query that nobody has answered gets mean and factors from its text (`locus.embedding.textmap`).
 
 Shape letters: M training models, B placed models, Q bank queries, T targets, p width of a query
-encoding, k factors, d = 128.
+encoding, k weights of a model (factors, then benchmark offsets), d = 128.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from locus.bank import Array, Bank, Queries
+from locus.embedding.calibration import UNCALIBRATED, Calibration
+from locus.embedding.items import Items, learn_items
+from locus.embedding.relatives import Kinship, kinship, learn_prior
+from locus.embedding.textmap import KernelConfig, TextMap, one_hot
 
 log = logging.getLogger(__name__)
 
@@ -32,82 +38,49 @@ class FactorConfig:
     """Settings; chosen by cross-fitting over training models and queries (docs/log.md).
 
     Attributes:
-        factors: factors kept, at most 128.
-        sweeps: rounds of filling missing scores by the factors themselves.
-        ridge: penalty of the map from text to factors.
-        rbf: weight of the Gaussian kernel between encodings, beside a linear one of weight 1.
-        gamma: its inverse width, on unit vectors.
-        soft_benchmark: weight of the kernel between soft benchmark memberships.
-        sharpness: inverse temperature of those memberships.
+        factors: most factors; those that the answers do not support drop out.
+        sweeps: rounds of learning them.
         own_offset: prior standard deviation of a model's own offset on each benchmark, beside the
             factors: what it is better at than the training models' factors can say.
+        relatives: whether training models that answer alike pull a model towards their place.
+        kernel: the map from text to mean and factors.
     """
 
     factors: int = 16
-    sweeps: int = 12
-    ridge: float = 12.0
-    rbf: float = 4.0
-    gamma: float = 2.0
-    soft_benchmark: float = 10.0
-    sharpness: float = 15.0
+    sweeps: int = 25
     own_offset: float = 0.1
+    relatives: bool = True
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FactorConfig":
+        """From what `to_dict` gave.
+
+        Raises:
+            TypeError: unknown or missing keys.
+        """
+        return cls(**{**values, "kernel": KernelConfig(**values["kernel"])})
 
 
 @dataclass(frozen=True)
 class PlacedByFactors:
-    """Posterior of models over factor weights.
+    """Where models are, and how sure that is.
 
     Attributes:
-        mean_Bk: posterior means.
-        cov_Bkk: posterior covariances.
+        mean_Bk: posterior means by a model's own scores.
+        cov_Bkk: posterior covariances; they depend on which queries were asked, not on answers.
+        weights_Bk: posterior means with the relatives' pull: what predictions are made with.
+        kinship: whose behaviour a model shares.
     """
 
     mean_Bk: Floats
     cov_Bkk: Floats
-
-    def vectors(self) -> Array:
-        """Public embeddings [B, 128]: posterior means, padded by zeros.
-
-        Factors are scaled so that training models have unit variance in each: distances compare.
-        """
-        padded = np.zeros((len(self.mean_Bk), D_MODEL), dtype=np.float32)
-        padded[:, : self.mean_Bk.shape[1]] = self.mean_Bk
-        return padded
-
-
-class TextMap:
-    """Kernel ridge regression from a query's text to targets known for the bank's queries."""
-
-    def __init__(self, queries: Queries, targets_Qj: Floats, config: FactorConfig) -> None:
-        self.config = config
-        self.phi_Qp = queries.phi_Qp.astype(np.float64)
-        member_Qn = _memberships(queries)
-        centres = (member_Qn.T @ self.phi_Qp) / member_Qn.sum(axis=0)[:, None]
-        norms = np.linalg.norm(centres, axis=1, keepdims=True)
-        self.centres_np = centres / np.maximum(norms, 1e-12)
-        self.soft_Qn = self.soft(self.phi_Qp)
-        self.mean_j = targets_Qj.mean(axis=0)
-        kernel = self._kernel(self.phi_Qp, self.soft_Qn)
-        penalised = kernel + config.ridge * np.eye(len(kernel))
-        self.weights_Qj = np.linalg.solve(penalised, targets_Qj - self.mean_j)
-
-    def soft(self, phi_Tp: Floats) -> Floats:
-        """Soft benchmark memberships [T, n], rows adding up to 1."""
-        logits = self.config.sharpness * phi_Tp @ self.centres_np.T
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-    def _kernel(self, phi_Tp: Floats, soft_Tn: Floats) -> Floats:
-        c = self.config
-        inner = phi_Tp @ self.phi_Qp.T
-        squares = (phi_Tp**2).sum(1)[:, None] + (self.phi_Qp**2).sum(1)[None] - 2 * inner
-        near = np.exp(-c.gamma * np.maximum(squares, 0))
-        return np.asarray(inner + c.rbf * near + c.soft_benchmark * soft_Tn @ self.soft_Qn.T)
-
-    def __call__(self, phi_Tp: Array) -> Floats:
-        """Predicted targets [T, j]."""
-        phi = phi_Tp.astype(np.float64)
-        return np.asarray(self._kernel(phi, self.soft(phi)) @ self.weights_Qj + self.mean_j)
+    weights_Bk: Floats
+    kinship: Kinship
 
 
 class FactorPlacement:
@@ -118,107 +91,155 @@ class FactorPlacement:
 
     def __init__(self, config: FactorConfig | None = None) -> None:
         self.config = config or FactorConfig()
-        self.calibration = (0.0, 1.0)
+        self.calibration = UNCALIBRATED
+        self.bank_calibration = UNCALIBRATED
 
     def fit(self, bank: Bank, seed: int) -> None:
-        """Learn item factors and the text map, then calibrate by cross-fitting."""
-        self._learn(bank.queries, bank.values_MQ)
-        self.calibration = self._cross_fit(bank, seed)
+        """Learn items, relatives and the text map, then calibrate by cross-fitting.
 
-    def _learn(self, queries: Queries, values_MQ: Array) -> None:
-        values = values_MQ.astype(np.float64)
-        n_models = len(values)
-        member_Qn = _memberships(queries)
+        Raises:
+            ValueError: the bank holds no score.
+        """
+        self._learn(bank.queries, bank.values_MQ, seed)
+        self.calibration, self.bank_calibration = self._cross_fit(bank, seed)
+
+    def _learn(self, queries: Queries, values_MQ: Array, seed: int) -> None:
+        member_Qn = one_hot(queries)
         # The largest benchmarks get offsets; half of the 128 numbers stay for factors.
         self.with_offset = np.sort(np.argsort(-member_Qn.sum(0), kind="stable")[: D_MODEL // 2])
         room = D_MODEL - len(self.with_offset)
-        k = min(self.config.factors, room, max(n_models - 2, 1), values.shape[1])
-        known = ~np.isnan(values)
-        overall = values[known].mean() if known.any() else 0.5
-        count = known.sum(axis=0)
-        # One imaginary average answer: an item that few have answered is not trusted yet.
-        self.mean_Q = (np.where(known, values, 0).sum(axis=0) + overall) / (count + 1)
-        residual = np.where(known, values - self.mean_Q, 0.0)
-        filled = residual
-        for _ in range(self.config.sweeps):
-            u_Mk, s_k, v_kQ = _truncated(filled, k)
-            low_rank = (u_Mk * s_k) @ v_kQ
-            filled = np.where(known, residual, low_rank)
-        freedom = n_models / max(n_models - k, 1)
-        left = np.where(known, residual - low_rank, 0.0) ** 2
-        noise_Q = left.sum(axis=0) / np.maximum(count, 1) * freedom
-        # Part of a factor's spread is noise: what is left is its prior variance.
-        spread_k = np.maximum(s_k**2 / n_models - noise_Q.mean(), 1e-6)
-        shared_Qk = (v_kQ * np.sqrt(spread_k)[:, None]).T
-        self.factors_Qk = np.concatenate([shared_Qk, self._offsets(member_Qn)], axis=1)
-        self.noise_Q = 0.7 * noise_Q + 0.3 * noise_Q.mean() + 0.01
-        targets = np.concatenate([self.mean_Q[:, None], shared_Qk], axis=1)
-        self.text = TextMap(queries, targets, self.config)
+        items = learn_items(values_MQ, min(self.config.factors, room), self.config.sweeps)
+        features_Qk = np.concatenate([items.factors_Qk, self._offsets(member_Qn)], axis=1)
+        self.items = Items(items.mean_Q, features_Qk, items.noise_Q)
+        outputs = np.concatenate([items.mean_Q[:, None], items.factors_Qk], axis=1)
+        self.text = TextMap.fit(queries, outputs, self.config.kernel)
+        self.basis_kd = _basis(features_Qk)
+        self._learn_relatives(values_MQ, seed)
+
+    @property
+    def mean_Q(self) -> Floats:
+        """Expected score of an average model on each query of the bank."""
+        return self.items.mean_Q
+
+    @property
+    def factors_Qk(self) -> Floats:
+        """Features of each query of the bank: factors, then benchmark offsets."""
+        return self.items.factors_Qk
+
+    @property
+    def noise_Q(self) -> Floats:
+        """Variance of a score on each query of the bank, given the model."""
+        return self.items.noise_Q
+
+    def _learn_relatives(self, values_MQ: Array, seed: int) -> None:
+        n_items, k = self.factors_Qk.shape
+        self.relatives_MQ = np.zeros((0, n_items))
+        self.relatives_Mk = np.zeros((0, k))
+        self.kinship_prior_c = np.zeros(0)
+        if not self.config.relatives:
+            return
+        values = values_MQ.astype(np.float64)
+        mean_Mk, _, own_MQ = posterior(values, self.items)
+        by_factors = _clipped(self.mean_Q + mean_Mk @ self.factors_Qk.T)
+        self.relatives_MQ = np.where(np.isnan(values), by_factors, values)
+        self.relatives_Mk = mean_Mk
+        self.kinship_prior_c = learn_prior(values, own_MQ, self.relatives_MQ, seed)
 
     def vectors(self, placed: PlacedByFactors) -> Array:
-        """Public embeddings [B, 128]."""
-        return placed.vectors()
+        """Public embeddings [B, 128].
 
-    def place(self, values_BQ: Array) -> PlacedByFactors:
-        """Posterior of each model given its scores; the prior for a model without any."""
-        k = self.factors_Qk.shape[1]
-        mean = np.zeros((len(values_BQ), k))
-        cov = np.zeros((len(values_BQ), k, k))
-        for row, values in enumerate(values_BQ.astype(np.float64)):
-            asked = ~np.isnan(values)
-            weighted = self.factors_Qk[asked] / self.noise_Q[asked, None]
-            cov[row] = np.linalg.inv(np.eye(k) + weighted.T @ self.factors_Qk[asked])
-            mean[row] = cov[row] @ (weighted.T @ (values[asked] - self.mean_Q[asked]))
-        return PlacedByFactors(mean, cov)
+        The squared Euclidean distance of two vectors is the mean squared difference of their
+        predicted scores over the bank's queries (before clipping); unused numbers are 0.
+        """
+        padded = np.zeros((len(placed.mean_Bk), D_MODEL), dtype=np.float32)
+        padded[:, : self.basis_kd.shape[1]] = placed.weights_Bk @ self.basis_kd
+        return padded
+
+    def place(self, values_BQ: Array, beyond: Queries | None = None) -> PlacedByFactors:
+        """Place models by their scores; a model without any is at the prior.
+
+        Args:
+            values_BQ: scores on the bank's queries, then on those of ``beyond``; NaN where not
+                asked.
+            beyond: queries that are not in the bank: their features come from their texts, and
+                count for less in proportion to how unsure that is.
+        """
+        values = values_BQ.astype(np.float64)
+        items = self.items if beyond is None else self._with_texts(beyond)
+        mean_Bk, cov_Bkk, own_BQ = posterior(values, items)
+        on_bank = slice(0, len(self.mean_Q))
+        kin = Kinship(np.zeros((len(values), 0)), np.zeros((len(values), 0)))
+        if len(self.kinship_prior_c):
+            kin = kinship(
+                values[:, on_bank], own_BQ[:, on_bank], self.relatives_MQ, self.kinship_prior_c
+            )
+        # Without scores nobody is a relative: the prior's shares would still pull to the mean.
+        asked_B1 = (~np.isnan(values[:, on_bank])).any(axis=1, keepdims=True)
+        kin = Kinship(kin.weights_BM * asked_B1, kin.shares_Bc)
+        pulled_Bk = kin.weights_BM @ self.relatives_Mk + kin.own_B[:, None] * mean_Bk
+        return PlacedByFactors(mean_Bk, cov_Bkk, pulled_Bk, kin)
+
+    def _with_texts(self, beyond: Queries) -> Items:
+        """The bank's items, and those that only their text tells of."""
+        mean_T, features_Tk = self.item_features(beyond)
+        noise_T = np.full(len(beyond), self.noise_Q.mean() + self.text.error_j.sum())
+        return Items(
+            np.concatenate([self.mean_Q, mean_T]),
+            np.concatenate([self.factors_Qk, features_Tk]),
+            np.concatenate([self.noise_Q, noise_T]),
+        )
 
     def predict(self, placed: PlacedByFactors, targets: Queries) -> Array:
-        """P(correct) on queries that nobody has answered, float32 [B, T]."""
-        return self._calibrated(*self._from_text(targets.phi_Qp), placed)
+        """P(correct) on queries that nobody has answered, float32 [B, T].
+
+        Raises:
+            ValueError: surface features for the bank and none for the targets, or the reverse.
+        """
+        return self.calibration(self._raw(placed, targets))
 
     def predict_bank(self, placed: PlacedByFactors, columns: NDArray[np.int64]) -> Array:
-        """P(correct) on queries of the bank, whose answers by others are known, [B, len(columns)].
-
-        The calibration is the one fitted on unanswered queries; it errs towards caution here.
-        """
-        return self._calibrated(self.mean_Q[columns], self.factors_Qk[columns], placed)
+        """P(correct) on queries of the bank, whose answers by others are known, [B, len]."""
+        return self.bank_calibration(self._raw_bank(placed, columns))
 
     def spread(self, placed: PlacedByFactors, targets: Queries) -> Array:
         """Posterior standard deviation of the predicted score that is due to the model, [B, T]."""
-        _, factors_Tk = self._from_text(targets.phi_Qp)
-        variance = np.einsum("tk,bkl,tl->bt", factors_Tk, placed.cov_Bkk, factors_Tk)
+        _, factors_Tk = self.item_features(targets)
+        variance = np.einsum("tk,bkl,tl->bt", factors_Tk, placed.cov_Bkk, factors_Tk, optimize=True)
         deviation: Array = np.sqrt(np.maximum(variance, 0)).astype(np.float32)
         return deviation
 
-    def _from_text(self, phi_Tp: Array) -> tuple[Floats, Floats]:
-        """Mean score [T] and factors [T, k] of queries that nobody has answered."""
-        predicted = self.text(phi_Tp)
-        soft_Tn = self.text.soft(phi_Tp.astype(np.float64))
-        return predicted[:, 0], np.concatenate([predicted[:, 1:], self._offsets(soft_Tn)], axis=1)
+    def item_features(self, targets: Queries) -> tuple[Floats, Floats]:
+        """Mean score [T] and features [T, k] of queries that nobody has answered."""
+        outputs = self.text(targets.phi_Qp, targets.surface_Qs)
+        soft_Tn = self.text.memberships(targets.phi_Qp)
+        return outputs[:, 0], np.concatenate([outputs[:, 1:], self._offsets(soft_Tn)], axis=1)
 
     def _offsets(self, member_Tn: Floats) -> Floats:
         """Features [T, n'] by which a model has an offset of its own on a benchmark."""
         return self.config.own_offset * member_Tn[:, self.with_offset]
 
-    def _raw(self, mean_T: Floats, factors_Tk: Floats, placed: PlacedByFactors) -> Floats:
-        return np.clip(mean_T + placed.mean_Bk @ factors_Tk.T, _EDGE, 1 - _EDGE)
+    def _raw(self, placed: PlacedByFactors, targets: Queries) -> Floats:
+        mean_T, factors_Tk = self.item_features(targets)
+        return _clipped(mean_T + placed.weights_Bk @ factors_Tk.T)
 
-    def _calibrated(self, mean_T: Floats, factors_Tk: Floats, placed: PlacedByFactors) -> Array:
-        intercept, slope = self.calibration
-        logit = _logit(self._raw(mean_T, factors_Tk, placed))
-        return _sigmoid(intercept + slope * logit).astype(np.float32)
+    def _raw_bank(self, placed: PlacedByFactors, columns: NDArray[np.int64]) -> Floats:
+        own = _clipped(self.mean_Q[columns] + placed.mean_Bk @ self.factors_Qk[columns].T)
+        theirs = placed.kinship.weights_BM @ self.relatives_MQ[:, columns]
+        return _clipped(theirs + placed.kinship.own_B[:, None] * own)
 
-    def _cross_fit(self, bank: Bank, seed: int) -> tuple[float, float]:
-        """Platt scaling on models and queries that the factors were not learned from.
+    def _cross_fit(self, bank: Bank, seed: int) -> tuple[Calibration, Calibration]:
+        """Calibrate on models and queries that nothing was learned from.
 
         Each round leaves out a share of the models and a share of the bank's queries; the models
-        left out are placed from some of their other scores and predicted on the queries left out.
+        left out are placed from some of their other scores, then predicted on the queries left
+        out and on the other queries that they were not placed from.
         """
         n_models, n_queries = bank.values_MQ.shape
         if n_models < 2 * _FOLDS or n_queries < 2 * _FOLDS:
             log.warning("too few models or queries to calibrate on: predictions stay as they are")
-            return 0.0, 1.0
+            return UNCALIBRATED, UNCALIBRATED
         rng = np.random.default_rng(seed)
-        predicted, seen = [], []
+        unseen, known = _Pairs(), _Pairs()
         for models, columns in zip(
             np.array_split(rng.permutation(n_models), _FOLDS),
             np.array_split(rng.permutation(n_queries), _FOLDS),
@@ -227,35 +248,82 @@ class FactorPlacement:
             others = np.setdiff1d(np.arange(n_models), models)
             rest = np.setdiff1d(np.arange(n_queries), columns)
             part = FactorPlacement(self.config)
-            part._learn(_take(bank.queries, rest), bank.values_MQ[np.ix_(others, rest)])
-            placed = part.place(_some_scores(bank.values_MQ[np.ix_(models, rest)], rng))
-            raw = part._raw(*part._from_text(bank.queries.phi_Qp[columns]), placed)
-            answers = bank.values_MQ[np.ix_(models, columns)].astype(np.float64)
-            known = ~np.isnan(answers)
-            predicted.append(raw[known])
-            seen.append(answers[known])
-        if not sum(map(len, seen)):
-            return 0.0, 1.0
-        return _platt(np.concatenate(predicted), np.concatenate(seen))
+            learned = bank.values_MQ[np.ix_(others, rest)]
+            if np.isnan(learned).all():
+                continue
+            part._learn(bank.queries.take(rest), learned, seed)
+            theirs = bank.values_MQ[np.ix_(models, rest)]
+            asked = _some_scores(theirs, rng)
+            placed = part.place(asked)
+            answers = bank.values_MQ[np.ix_(models, columns)]
+            unseen.add(part._raw(placed, bank.queries.take(columns)), answers)
+            hidden = np.where(np.isnan(asked), theirs, np.nan)
+            known.add(part._raw_bank(placed, np.arange(len(rest))), hidden)
+        return unseen.calibration(), known.calibration()
 
 
-def _take(queries: Queries, rows: NDArray[np.int64]) -> Queries:
-    return Queries(queries.phi_Qp[rows], tuple(queries.benchmark[i] for i in rows))
+class _Pairs:
+    """Predictions and the scores that came true, where there are scores."""
+
+    def __init__(self) -> None:
+        self.predicted: list[Floats] = []
+        self.seen: list[Floats] = []
+
+    def add(self, predicted: Floats, scores: Array) -> None:
+        known = ~np.isnan(scores)
+        self.predicted.append(predicted[known])
+        self.seen.append(scores[known].astype(np.float64))
+
+    def calibration(self) -> Calibration:
+        if not sum(map(len, self.seen)):
+            return UNCALIBRATED
+        return Calibration.fit(np.concatenate(self.predicted), np.concatenate(self.seen))
 
 
-def _memberships(queries: Queries) -> Floats:
-    """1 where a query is of a benchmark, [Q, n], benchmarks in alphabetical order."""
-    names = sorted(set(queries.benchmark))
-    labels = np.array(queries.benchmark)
-    return np.stack([labels == name for name in names], axis=1).astype(np.float64)
+def posterior(values_BQ: Floats, items: Items) -> tuple[Floats, Floats, Floats]:
+    """Bayesian linear regression of each model's scores on the items' features.
+
+    Args:
+        values_BQ: scores, NaN where not asked.
+        items: the queries.
+
+    Returns:
+        Means [B, k], covariances [B, k, k] and P(correct) on every item [B, Q]; an answered one is
+        predicted without its own answer (leave-one-out of a linear model).
+    """
+    k = items.factors_Qk.shape[1]
+    mean = np.zeros((len(values_BQ), k))
+    cov = np.zeros((len(values_BQ), k, k))
+    left_out = np.full(values_BQ.shape, np.nan)
+    for row, values in enumerate(values_BQ):
+        asked = ~np.isnan(values)
+        features = items.factors_Qk[asked]
+        weighted = features / items.noise_Q[asked, None]
+        cov[row] = np.linalg.inv(np.eye(k) + weighted.T @ features)
+        residual = values[asked] - items.mean_Q[asked]
+        mean[row] = cov[row] @ (weighted.T @ residual)
+        leverage = ((weighted @ cov[row]) * features).sum(1)
+        gap = (residual - features @ mean[row]) / np.maximum(1 - leverage, 1e-6)
+        left_out[row, asked] = values[asked] - gap
+    by_all = items.mean_Q + mean @ items.factors_Qk.T
+    return mean, cov, _clipped(np.where(np.isnan(left_out), by_all, left_out))
 
 
-def _truncated(matrix: Floats, k: int) -> tuple[Floats, Floats, Floats]:
-    """The k largest singular triplets, signs fixed, by the smaller Gram matrix."""
-    u, s, v = np.linalg.svd(matrix, full_matrices=False)
-    signs = np.sign(v[np.arange(len(v)), np.abs(v).argmax(axis=1)])
-    signs[signs == 0] = 1
-    return (u * signs)[:, :k], s[:k], (v * signs[:, None])[:k]
+def _basis(factors_Qk: Floats) -> Floats:
+    """Turns weights into public coordinates [k, k'], the most telling first.
+
+    With it, the mean over the bank of squared differences of predictions is a squared distance.
+    """
+    power_k, axes_kk = np.linalg.eigh(factors_Qk.T @ factors_Qk / len(factors_Qk))
+    order = np.argsort(-power_k, kind="stable")
+    kept = order[power_k[order] > 1e-12 * power_k.max()]
+    axes = axes_kk[:, kept]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return np.asarray(axes * signs * np.sqrt(power_k[kept]))
+
+
+def _clipped(p: Floats) -> Floats:
+    return np.clip(p, _EDGE, 1 - _EDGE)
 
 
 def _some_scores(values_BQ: Array, rng: np.random.Generator) -> Array:
@@ -270,26 +338,3 @@ def _some_scores(values_BQ: Array, rng: np.random.Generator) -> Array:
         chosen = rng.permutation(asked)[:size]
         kept[row, chosen] = values[chosen]
     return kept
-
-
-def _platt(p: Floats, y: Floats) -> tuple[float, float]:
-    """Intercept and slope of a logistic regression of y on logit(p), by Newton's method."""
-    x = np.stack([np.ones_like(p), _logit(p)], axis=1)
-    beta = np.array([0.0, 1.0])
-    for _ in range(25):
-        q = _sigmoid(x @ beta)
-        gradient = x.T @ (y - q)
-        hessian = (x * (q * (1 - q))[:, None]).T @ x + 1e-6 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        beta = beta + step
-        if np.abs(step).max() < 1e-8:
-            break
-    return float(beta[0]), float(beta[1])
-
-
-def _logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1 - p)))
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)))

@@ -94,8 +94,42 @@ def test_one_by_one_equals_together_and_blocks_add_up(method: FactorPlacement) -
 def test_no_scores_is_the_prior_and_vectors_are_128_wide(method: FactorPlacement) -> None:
     placed = method.place(np.full((2, 160), np.nan, dtype=np.float32))
     assert np.abs(placed.mean_Bk).max() == 0
-    np.testing.assert_allclose(placed.cov_Bkk[0], np.eye(6 + 3), atol=1e-12)
-    assert placed.vectors().shape == (2, D_MODEL)
+    np.testing.assert_allclose(placed.cov_Bkk[0], np.eye(placed.mean_Bk.shape[1]), atol=1e-12)
+    assert placed.kinship.own_B.tolist() == [1.0, 1.0]
+    assert method.vectors(placed).shape == (2, D_MODEL)
+
+
+def test_distances_are_differences_of_behaviour(method: FactorPlacement) -> None:
+    _, y = scores(11, 12)
+    placed = method.place(y[:, :160])
+    z = method.vectors(placed)
+    predicted = method.mean_Q + placed.weights_Bk @ method.factors_Qk.T
+    apart = ((predicted[:, None] - predicted[None]) ** 2).mean(2)
+    np.testing.assert_allclose(((z[:, None] - z[None]) ** 2).sum(2), apart, rtol=1e-3, atol=1e-6)
+
+
+def test_scores_on_queries_beyond_the_bank_count(method: FactorPlacement) -> None:
+    phi, y = scores(12, 40)
+    nothing = np.full((40, 160), np.nan, dtype=np.float32)
+    beyond = queries(phi[160:200])
+    placed = method.place(np.concatenate([nothing, y[:, 160:200]], axis=1), beyond)
+    test = queries(phi[200:])
+    prior = method.predict(method.place(nothing), test)
+    assert bce(y[:, 200:], method.predict(placed, test)) < 0.97 * bce(y[:, 200:], prior)
+    on_bank = method.place(asked(y[:, :160], 40))
+    assert np.trace(placed.cov_Bkk[0]) > np.trace(on_bank.cov_Bkk[0])
+
+
+def test_surface_features_for_all_or_for_none() -> None:
+    phi, y = scores(4, 20)
+    long = np.random.default_rng(0).random((240, 2)).astype(np.float32)
+    labels = queries(phi).benchmark
+    bank = Queries(phi, labels, long)
+    fitted = FactorPlacement()
+    fitted.fit(Bank(bank, y, bank, y), 0)
+    assert np.isfinite(fitted.predict(fitted.place(y), bank)).all()
+    with pytest.raises(ValueError, match="surface"):
+        fitted.predict(fitted.place(y), queries(phi))
 
 
 def test_more_benchmarks_than_numbers() -> None:

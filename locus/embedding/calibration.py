@@ -1,0 +1,59 @@
+"""Platt scaling: probabilities that come true as often as they say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """sigmoid(intercept + slope * logit(p)).
+
+    Source: Platt, "Probabilistic outputs for support vector machines" (1999).
+
+    Attributes:
+        intercept: 0 leaves the level as it is.
+        slope: 1 leaves the spread as it is.
+    """
+
+    intercept: float
+    slope: float
+
+    @classmethod
+    def fit(cls, p: Floats, y: Floats) -> "Calibration":
+        """Fit on predictions strictly within (0, 1) and scores in [0, 1], by Newton's method.
+
+        The slope is pulled a little towards 1, which settles it where predictions do not vary.
+        """
+        x = np.stack([np.ones_like(p), logit(p)], axis=1)
+        beta = np.array([0.0, 1.0])
+        prior = np.array([0.0, 1.0])
+        weight = np.array([1e-6, 1.0])
+        for _ in range(25):
+            q = _sigmoid(x @ beta)
+            gradient = x.T @ (y - q) - weight * (beta - prior)
+            hessian = (x * (q * (1 - q))[:, None]).T @ x + np.diag(weight)
+            step = np.linalg.solve(hessian, gradient)
+            beta = beta + step
+            if np.abs(step).max() < 1e-8:
+                break
+        return cls(float(beta[0]), float(beta[1]))
+
+    def __call__(self, p: Floats) -> NDArray[np.float32]:
+        """Calibrated probabilities, float32, of predictions strictly within (0, 1)."""
+        return _sigmoid(self.intercept + self.slope * logit(p)).astype(np.float32)
+
+
+UNCALIBRATED = Calibration(0.0, 1.0)
+
+
+def logit(p: Floats) -> Floats:
+    """log(p / (1 - p))."""
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-x)))
