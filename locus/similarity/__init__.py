@@ -18,18 +18,30 @@ from locus.similarity._pairs import (
     nearest,
     pairs,
 )
+from locus.similarity._predicted import (
+    DisagreementMap,
+    ObservedDisagreement,
+    calibrated_disagreement,
+    observed_disagreement,
+    predicted_disagreement,
+)
 
 __all__ = [
     "PAIR_SCHEMA",
     "Dendrogram",
+    "DisagreementMap",
     "DistanceAgreement",
+    "ObservedDisagreement",
     "SimilarityInputError",
+    "calibrated_disagreement",
     "clusters",
     "dendrogram_order",
     "distance_agreement_correlation",
     "distance_matrix",
     "nearest",
+    "observed_disagreement",
     "pairs",
+    "predicted_disagreement",
     "project",
     "wilson",
 ]
