@@ -1,16 +1,27 @@
-"""Embed: train an encoder if there is none, then place every model whose scores changed."""
+"""Embed: make a map if there is none, then place every model whose scores changed."""
 
 import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from locus.bank import Array, Bank, Queries
+from locus.embedding import checkpoint
+from locus.embedding.factors import FactorPlacement
+from locus.embedding.maps import AttentionMap, FactorMap, ModelMap, queries_of
 from locus.encoding import encoder_identity
+from locus.encoding.surface import SURFACE
 from locus.matrix import ScoreMatrix
+from tasks.features import query_features
 from tasks.lineage import git_sha, versions
-from tasks.settings import Settings
+from tasks.settings import Settings, TrainingSettings
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
@@ -24,15 +35,26 @@ class NotEnoughScoresError(RuntimeError):
     """There are too few scores to train on; the message says what is missing and what to do."""
 
 
+@dataclass(frozen=True)
+class _Training:
+    """Scores and features that a map is learned from."""
+
+    train: ScoreMatrix
+    val: ScoreMatrix
+    train_x: Array
+    val_x: Array
+    task_of: dict[str, str]
+
+
 @task(name="train", cache_policy=NO_CACHE)
 def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bool]:
-    """The active checkpoint; trains the first one on all scores of train and val queries.
+    """The active checkpoint; makes the first one from all scores of train and val queries.
 
     Returns:
-        (checkpoint id, whether it was trained just now).
+        (checkpoint id, whether it was made just now).
 
     Raises:
-        NoEncoderError: there is none, and none may be trained now.
+        NoEncoderError: there is none, and none may be made now.
         NotEnoughScoresError: fewer than two models, or no scored validation queries.
     """
     identity = encoder_identity(settings.encoder)
@@ -42,50 +64,19 @@ def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bo
             return str(active["checkpoint_id"]), False
         if not may_train:
             raise NoEncoderError(
-                f"there is no encoder for {identity!r} yet, so nobody can be placed: "
-                "run `locus run nightly` first, it trains one"
+                f"there is no map for {identity!r} yet, so nobody can be placed: "
+                "run `locus run nightly` first, it makes one"
             )
-        train_frame = warehouse.scores.training_scores(splits=["train"])
-        val_frame = warehouse.scores.training_scores(splits=["val"])
-        counts = train_frame.group_by("model_id").len().filter(pl.col("len") >= 2)
-        models = sorted(counts["model_id"])
-        if len(models) < 2 or val_frame.filter(pl.col("model_id").is_in(models)).is_empty():
-            raise NotEnoughScoresError(
-                f"an encoder can't be trained on {len(models)} models and {val_frame.height} "
-                "validation scores: it needs two models with scores at least; evaluate more "
-                "(`locus models add`, `locus run nightly`) or import a matrix (`locus import`)"
-            )
-        train_queries, train_phi = warehouse.vectors.encodings(
-            identity, train_frame["query_id"].unique().to_list()
-        )
-        val_queries, val_phi = warehouse.vectors.encodings(
-            identity, val_frame["query_id"].unique().to_list()
-        )
-    from locus.embedding import checkpoint
-    from locus.embedding.config import TrainingConfig
-    from locus.embedding.training import TrainingData, train
-
-    fit = ScoreMatrix.from_frame(train_frame, models, train_queries)
-    val = ScoreMatrix.from_frame(val_frame, models, val_queries)
-    config = TrainingConfig(
-        steps=settings.training.steps,
-        context_max=settings.training.context_max,
-        patience=settings.training.patience,
-        seed=settings.training.seed,
-    )
+        data = _read(warehouse, identity)
     log.info(
-        "training on %d models, %d queries, %d scores",
-        len(models), len(train_queries), fit.n_scores,
+        "learning a map (%s) from %d models, %d queries, %d scores", settings.training.method,
+        len(data.train.models), len(data.train.queries), data.train.n_scores,
     )  # fmt: skip
-
-    def tell(step: int, of: int, bce: float) -> None:
-        log.info("training: step %d of at most %d, validation BCE %.4f", step, of, bce)
-
-    result = train(
-        TrainingData(train_phi, fit.values_MQ, val_phi, val.values_MQ), config, on_progress=tell
-    )
-    facts = {"training": config.to_dict(), "metrics": result.metrics(), "versions": versions()}
-    checkpoint_id = checkpoint.save(result.network, identity, facts, settings.checkpoints)
+    started = time.perf_counter()
+    model_map, config, metrics = _LEARN[settings.training.method](data, settings.training)
+    metrics["seconds"] = round(time.perf_counter() - started, 2)
+    facts = {"training": config, "metrics": metrics, "versions": versions()}
+    checkpoint_id = checkpoint.save(model_map, identity, facts, settings.checkpoints)
     with Warehouse.open(settings.warehouse) as warehouse:
         warehouse.checkpoints.add(
             {
@@ -93,18 +84,99 @@ def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bo
                 "parent": active["checkpoint_id"] if active else None,
                 "created_at": datetime.now(UTC),
                 "encoder": identity,
-                "config": {
-                    "architecture": result.network.config.to_dict(),
-                    "training": config.to_dict(),
-                },
-                "metrics": result.metrics(),
-                "n_models": len(models),
-                "n_queries": len(train_queries),
-                "n_scores": fit.n_scores,
+                "config": {"method": settings.training.method, "training": config},
+                "metrics": metrics,
+                "n_models": len(data.train.models),
+                "n_queries": len(data.train.queries),
+                "n_scores": data.train.n_scores,
                 "git_sha": git_sha(),
             }
         )
     return checkpoint_id, True
+
+
+def _read(warehouse: Warehouse, identity: str) -> _Training:
+    train = warehouse.scores.training_scores(splits=["train"])
+    val = warehouse.scores.training_scores(splits=["val"])
+    counts = train.group_by("model_id").len().filter(pl.col("len") >= 2)
+    models = sorted(counts["model_id"])
+    if len(models) < 2 or val.filter(pl.col("model_id").is_in(models)).is_empty():
+        raise NotEnoughScoresError(
+            f"a map can't be learned from {len(models)} models and {val.height} "
+            "validation scores: it needs two models with scores at least; evaluate more "
+            "(`locus models add`, `locus run nightly`) or import a matrix (`locus import`)"
+        )
+    train_ids, train_x = query_features(warehouse, identity, train["query_id"].unique().to_list())
+    val_ids, val_x = query_features(warehouse, identity, val["query_id"].unique().to_list())
+    tasks = warehouse.catalogue.queries(columns=["query_id", "task"])
+    return _Training(
+        ScoreMatrix.from_frame(train, models, train_ids),
+        ScoreMatrix.from_frame(val, models, val_ids),
+        train_x,
+        val_x,
+        dict(tasks.iter_rows()),
+    )
+
+
+_Learned = tuple[ModelMap, dict[str, Any], dict[str, Any]]
+
+
+def _learn_factors(data: _Training, settings: TrainingSettings) -> _Learned:
+    """Closed-form placement; validation scores measure it and teach nothing."""
+
+    def queries(ids: Sequence[str], x_Qf: Array) -> Queries:
+        return queries_of(x_Qf, [data.task_of[query] for query in ids])
+
+    bank = Bank(
+        queries(data.train.queries, data.train_x),
+        data.train.values_MQ,
+        queries(data.val.queries, data.val_x),
+        data.val.values_MQ,
+    )
+    placement = FactorPlacement()
+    placement.fit(bank, settings.seed)
+    p_MV = placement.predict(placement.place(bank.values_MQ), bank.val_queries)
+    known = ~np.isnan(bank.val_values_MV)
+    p, y = np.clip(p_MV[known].astype(np.float64), 1e-4, 1 - 1e-4), bank.val_values_MV[known]
+    metrics = {
+        "val_bce": float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()),
+        "val_accuracy": float(((p > 0.5) == (y > 0.5)).mean()),
+        "factors": int(placement.factors_Qk.shape[1] - len(placement.with_offset)),
+    }
+    config = {**placement.config.to_dict(), "seed": settings.seed}
+    return FactorMap(placement, data.train.queries), config, metrics
+
+
+def _learn_attention(data: _Training, settings: TrainingSettings) -> _Learned:
+    """LOCUS' encoder and predictor, trained by gradient descent."""
+    from locus.embedding.config import TrainingConfig
+    from locus.embedding.training import TrainingData, train
+
+    config = TrainingConfig(
+        steps=settings.steps,
+        context_max=settings.context_max,
+        patience=settings.patience,
+        seed=settings.seed,
+    )
+
+    def tell(step: int, of: int, bce: float) -> None:
+        log.info("training: step %d of at most %d, validation BCE %.4f", step, of, bce)
+
+    p = data.train_x.shape[1] - len(SURFACE)
+    result = train(
+        TrainingData(
+            np.ascontiguousarray(data.train_x[:, :p]),
+            data.train.values_MQ,
+            np.ascontiguousarray(data.val_x[:, :p]),
+            data.val.values_MQ,
+        ),
+        config,
+        on_progress=tell,
+    )
+    return AttentionMap(result.network), config.to_dict(), dict(result.metrics())
+
+
+_LEARN = {"factors": _learn_factors, "attention": _learn_attention}
 
 
 @task(name="embed", cache_policy=NO_CACHE)
@@ -113,7 +185,11 @@ def embed_models(settings: Settings, checkpoint_id: str) -> list[str]:
 
     Returns:
         Ids of the models placed.
+
+    Raises:
+        CheckpointError: the checkpoint can't be trusted, or is of another sentence encoder.
     """
+    identity = encoder_identity(settings.encoder)
     with Warehouse.open(settings.warehouse) as warehouse:
         digests = warehouse.scores.scores_digest().rename({"digest": "scores_digest"})
         before = warehouse.vectors.embeddings(checkpoint_id).select("model_id", "scores_digest")
@@ -123,25 +199,19 @@ def embed_models(settings: Settings, checkpoint_id: str) -> list[str]:
             return []
         models = changed["model_id"].to_list()
         scores = warehouse.scores.training_scores(splits=["train"], models=models)
-        queries, phi = warehouse.vectors.encodings(
-            encoder_identity(settings.encoder), scores["query_id"].unique().to_list()
-        )
-    from locus.embedding import checkpoint
-    from locus.embedding.placement import embed
-
+        queries, x_Qf = query_features(warehouse, identity, scores["query_id"].unique().to_list())
     matrix = ScoreMatrix.from_frame(scores, models, queries)
-    network = checkpoint.load(settings.checkpoints / checkpoint_id).network
-    z_Md = embed(network, phi, matrix.values_MQ)
-    with Warehouse.open(settings.warehouse) as warehouse:
-        warehouse.vectors.replace_embeddings(
-            checkpoint_id,
-            changed.select(
-                "model_id",
-                "revision",
-                pl.Series("vector", z_Md.tolist(), dtype=pl.List(pl.Float32)),
-                "n_scores",
-                "scores_digest",
-            ),
+    loaded = checkpoint.load(settings.checkpoints / checkpoint_id, identity)
+    placed = loaded.map.embed(queries, x_Qf, matrix.values_MQ)
+    frame = changed.select("model_id", "revision", "n_scores", "scores_digest").with_columns(
+        vector=pl.Series(placed.z_Md.tolist(), dtype=pl.List(pl.Float32))
+    )
+    if placed.uncertainty_M is not None and placed.covariance_Mu is not None:
+        frame = frame.with_columns(
+            uncertainty=pl.Series(placed.uncertainty_M),
+            covariance=pl.Series(placed.covariance_Mu.tolist(), dtype=pl.List(pl.Float32)),
         )
+    with Warehouse.open(settings.warehouse) as warehouse:
+        warehouse.vectors.replace_embeddings(checkpoint_id, frame)
     log.info("placed %d models", len(models))
     return models

@@ -25,8 +25,9 @@ from locus.snapshots import (
     seal,
     verify,
 )
+from tasks.features import query_features
 from tasks.lineage import git_sha, versions
-from tasks.score import load_predictor
+from tasks.score import covariances, load_predictor
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -92,7 +93,7 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         scores = warehouse.scores.training_scores(models=models["model_id"].to_list())
         cost = warehouse.scores.mean_cost()
         reference = _reference(bank, settings.reference_queries)
-        ids, phi_Tp = warehouse.vectors.encodings(identity, reference["query_id"].to_list())
+        ids, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
     reference = pl.DataFrame({"query_id": ids}).join(
         reference, on="query_id", how="left", maintain_order="left"
     )
@@ -113,7 +114,11 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         ),
         z_Md=np.asarray(embeddings["vector"].to_list(), dtype=np.float32),
         reference=reference,
-        phi_Tp=phi_Tp,
+        uncertainty_M=None
+        if embeddings["uncertainty"].null_count()
+        else embeddings["uncertainty"].to_numpy(),
+        covariance_Mu=covariances(embeddings),
+        x_Tf=x_Tf,
         scores=scores.join(bank, on="query_id"),
         cost=cost,
         predictor=load_predictor(settings, checkpoint_id),

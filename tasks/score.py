@@ -7,9 +7,12 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from locus.bank import Array
+from locus.embedding import checkpoint
 from locus.encoding import encoder_identity
 from locus.routing.predictor import Predictor
 from locus.selection import spread_order
+from tasks.features import query_features
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -17,16 +20,20 @@ log = logging.getLogger("locus.pipeline")
 
 
 def load_predictor(settings: Settings, checkpoint_id: str) -> Predictor:
-    """The predictor of a checkpoint, for numpy.
+    """The predictor of a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint can't be trusted.
     """
-    from locus.embedding import checkpoint
-
     loaded = checkpoint.load(settings.checkpoints / checkpoint_id)
-    weights = {k: v.numpy() for k, v in loaded.network.predictor.state_dict().items()}
-    return Predictor(weights, loaded.encoder)
+    return loaded.map.predictor(loaded.encoder)
+
+
+def covariances(embeddings: pl.DataFrame) -> Array | None:
+    """Packed covariances of embeddings, [M, u]; None where a method knows none."""
+    if embeddings.is_empty() or embeddings["covariance"].null_count():
+        return None
+    return np.asarray(embeddings["covariance"].to_list(), dtype=np.float32)
 
 
 @task(name="score", cache_policy=NO_CACHE)
@@ -41,9 +48,11 @@ def score_pool(settings: Settings, checkpoint_id: str) -> int:
         embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
         bank = warehouse.catalogue.queries(columns=["query_id", "task"])
         reference = spread_order(bank).head(settings.reference_queries)
-        queries, phi_Tp = warehouse.vectors.encodings(identity, reference["query_id"].to_list())
+        queries, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
     z_Md = np.asarray(embeddings["vector"].to_list(), dtype=np.float32)
-    p_TM = load_predictor(settings, checkpoint_id).probabilities(z_Md, phi_Tp)
+    predictor = load_predictor(settings, checkpoint_id)
+    p_TM = predictor.probabilities(z_Md, x_Tf)
+    deviation_TM = predictor.deviations(covariances(embeddings), x_Tf)
     frame = pl.DataFrame(
         {
             "model_id": np.tile(embeddings["model_id"].to_numpy(), len(queries)),
@@ -51,6 +60,8 @@ def score_pool(settings: Settings, checkpoint_id: str) -> int:
             "p_correct": p_TM.ravel().astype(np.float64),
         }
     )
+    if deviation_TM is not None:
+        frame = frame.with_columns(deviation=pl.Series(deviation_TM.ravel()))
     with Warehouse.open(settings.warehouse) as warehouse:
         warehouse.vectors.replace_predictions(checkpoint_id, frame)
     log.info("predicted %d models on %d queries", embeddings.height, len(queries))

@@ -5,7 +5,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
@@ -53,14 +53,20 @@ class EvaluationSettings(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    """How the encoder is trained; what is not here follows the published settings."""
+    """How the map is learned."""
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: PositiveInt = Field(default=1000, description="most optimiser steps")
-    context_max: PositiveInt = Field(default=128, description="most context queries of a step")
+    method: Literal["factors", "attention"] = Field(
+        default="factors",
+        description="factors: closed-form placement; attention: LOCUS' encoder, trained",
+    )
+    steps: PositiveInt = Field(default=1000, description="attention: most optimiser steps")
+    context_max: PositiveInt = Field(
+        default=128, description="attention: most context queries of a step"
+    )
     patience: PositiveInt = Field(
-        default=6, description="checks without improvement before training ends"
+        default=6, description="attention: checks without improvement before training ends"
     )
     seed: int = Field(default=0, description="seed of everything random")
 

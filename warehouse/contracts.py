@@ -218,6 +218,8 @@ EmbeddingFrame = _frame(
         "vector": _vector(),
         "n_scores": pa.Column(pl.Int64, _count()),
         "scores_digest": _text(),
+        "uncertainty": _maybe(pl.Float32, _not_negative()),
+        "covariance": _maybe(VECTOR),
     },
     _DIM,
 )
@@ -225,7 +227,12 @@ EmbeddingFrame = _frame(
 PredictionFrame = _frame(
     "prediction",
     ["model_id", "query_id"],
-    {"model_id": _text(), "query_id": _text(), "p_correct": pa.Column(pl.Float64, _share())},
+    {
+        "model_id": _text(),
+        "query_id": _text(),
+        "p_correct": pa.Column(pl.Float64, _share()),
+        "deviation": _maybe(pl.Float32, _not_negative()),
+    },
 )
 
 

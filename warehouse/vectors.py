@@ -158,10 +158,10 @@ class Vectors:
         """All predictions under a checkpoint, ordered by model and query.
 
         Returns:
-            ``model_id``, ``query_id``, ``p_correct`` (0 to 1), ``predicted_at``.
+            ``model_id``, ``query_id``, ``p_correct`` (0 to 1), ``deviation``, ``predicted_at``.
         """
         return self._session.frame(
-            "SELECT model_id, query_id, p_correct, predicted_at FROM prediction "
+            "SELECT model_id, query_id, p_correct, deviation, predicted_at FROM prediction "
             "WHERE checkpoint_id = ? ORDER BY model_id, query_id",
             [checkpoint_id],
         )

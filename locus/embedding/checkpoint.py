@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from locus.durable import sync
-from locus.embedding.config import ArchitectureConfig
-from locus.embedding.network import Locus
+import numpy as np
 
-FORMAT = 1
+from locus.durable import sync
+from locus.embedding.maps import KINDS, ModelMap
+
+FORMAT = 2
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
 
@@ -30,13 +31,13 @@ class Checkpoint:
 
     Attributes:
         checkpoint_id: SHA-256 over weights and settings.
-        network: in eval mode, on the CPU.
+        map: places models and gives their predictor.
         encoder: identity of the sentence encoder it was trained with.
         facts: everything else that was recorded.
     """
 
     checkpoint_id: str
-    network: Locus
+    map: ModelMap
     encoder: str
     facts: dict[str, Any]
 
@@ -48,7 +49,7 @@ def _identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(network: Locus, encoder: str, facts: dict[str, Any], parent: Path) -> str:
+def save(model_map: ModelMap, encoder: str, facts: dict[str, Any], parent: Path) -> str:
     """Write a checkpoint to ``parent/<id>/``; the same content is the same folder.
 
     The folder is built beside and renamed, so that a half-written checkpoint is never seen.
@@ -56,16 +57,17 @@ def save(network: Locus, encoder: str, facts: dict[str, Any], parent: Path) -> s
     Returns:
         The checkpoint's id.
     """
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=parent))
     try:
-        weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        weights = {k: np.ascontiguousarray(v) for k, v in model_map.arrays().items()}
         save_file(weights, building / _WEIGHTS)
         config = {
             "format": FORMAT,
-            "architecture": network.config.to_dict(),
+            "kind": model_map.kind,
+            "settings": model_map.settings(),
             "encoder": encoder,
             "facts": facts,
         }
@@ -81,14 +83,19 @@ def save(network: Locus, encoder: str, facts: dict[str, Any], parent: Path) -> s
         shutil.rmtree(building, ignore_errors=True)
 
 
-def load(folder: Path) -> Checkpoint:
+def load(folder: Path, encoder: str | None = None) -> Checkpoint:
     """Read a checkpoint and check that its content is what its name says.
 
+    Args:
+        folder: ``<checkpoints>/<id>``.
+        encoder: identity of the sentence encoder in use; None checks nothing.
+
     Raises:
-        CheckpointError: missing files, a changed byte, another format, or weights that don't fit.
+        CheckpointError: missing files, a changed byte, another format or sentence encoder, or
+            weights that don't fit.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     try:
         config = json.loads((folder / _CONFIG).read_text())
@@ -100,14 +107,23 @@ def load(folder: Path) -> Checkpoint:
             )
         if config["format"] != FORMAT:
             raise CheckpointError(
-                f"checkpoint {folder} has format {config['format']}, this version reads {FORMAT}"
+                f"checkpoint {folder} has format {config['format']}, this version reads {FORMAT}: "
+                "train anew"
             )
-        network = Locus(ArchitectureConfig.from_dict(config["architecture"]))
-        network.load_state_dict(load_file(folder / _WEIGHTS))
-        encoder, facts = config["encoder"], config["facts"]
+        if encoder is not None and config["encoder"] != encoder:
+            raise CheckpointError(
+                f"checkpoint {folder} was made with the sentence encoder {config['encoder']!r} and "
+                f"the one in use is {encoder!r}: set `encoder` in locus.toml back, or train anew"
+            )
+        if config["kind"] not in KINDS:
+            raise CheckpointError(
+                f"checkpoint {folder} is of the kind {config['kind']!r}; "
+                f"known are {', '.join(sorted(KINDS))}"
+            )
+        model_map = KINDS[config["kind"]].load(load_file(folder / _WEIGHTS), config["settings"])
+        made_with, facts = str(config["encoder"]), dict(config["facts"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"checkpoint {folder} can't be read: {error}") from error
-    network.eval()
-    return Checkpoint(found, network, encoder, facts)
+    return Checkpoint(found, model_map, made_with, facts)

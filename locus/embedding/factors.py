@@ -30,7 +30,8 @@ Floats = NDArray[np.float64]
 
 D_MODEL = 128
 _FOLDS = 4
-_EDGE = 0.02
+EDGE = 0.02
+"""Predictions stay this far from 0 and 1 before they are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,7 @@ def _basis(factors_Qk: Floats) -> Floats:
 
 
 def _clipped(p: Floats) -> Floats:
-    return np.clip(p, _EDGE, 1 - _EDGE)
+    return np.clip(p, EDGE, 1 - EDGE)
 
 
 def _some_scores(values_BQ: Array, rng: np.random.Generator) -> Array:

@@ -36,7 +36,7 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
     if content.models.is_empty():
         raise ValueError("no model is placed yet: there is nothing to publish")
     ids = content.models["model_id"].to_list()
-    p_TM = content.predictor.probabilities(content.z_Md, content.phi_Tp)
+    p_TM = content.predictor.probabilities(content.z_Md, content.x_Tf)
     quality, calibration = _measure(content, p_TM)
     pairs = similarity.pairs(
         ids,
@@ -127,7 +127,7 @@ def _write_routing(
     predictors.write(
         content.predictor,
         content.z_Md[examples],
-        content.phi_Tp[examples],
+        content.x_Tf[examples],
         folder / "predictor",
     )
 
@@ -138,8 +138,15 @@ def _write_similarity(
     folder.mkdir(parents=True)
     pairs.write_parquet(folder / "pairs.parquet")
     nearest.write_parquet(folder / "nearest.parquet")
+
+    def column(values: Array | None, dtype: pl.DataType) -> pl.Series:
+        unknown = [None] * content.models.height
+        return pl.Series(unknown if values is None else values.tolist(), dtype=dtype)
+
     content.models.with_columns(
-        vector=pl.Series(content.z_Md.tolist(), dtype=pl.List(pl.Float32))
+        vector=column(content.z_Md, pl.List(pl.Float32)),
+        uncertainty=column(content.uncertainty_M, pl.Float32()),
+        covariance=column(content.covariance_Mu, pl.List(pl.Float32)),
     ).write_parquet(folder / "embeddings.parquet")
 
 

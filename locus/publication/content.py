@@ -27,24 +27,28 @@ class SnapshotContent:
             price_out_usd_per_mtok, n_scores.
         z_Md: their embeddings, rows as in ``models``.
         reference: T reference queries: query_id, task.
-        phi_Tp: their encodings.
+        x_Tf: their features: encoding, then surface features.
         scores: observed scores of all splits: model_id, query_id, task, split, score.
         cost: model_id, cost_usd, latency_ms: means per answered query.
         predictor: the predictor.
         lineage: checkpoint, encoder, versions and whatever else leads back to the origin.
         new_models: ids added since the last snapshot.
+        uncertainty_M: how unsure each place is, in units of P(correct); None where unknown.
+        covariance_Mu: packed covariances of the places; None where unknown.
     """
 
     created_at: datetime
     models: pl.DataFrame
     z_Md: Array
     reference: pl.DataFrame
-    phi_Tp: Array
+    x_Tf: Array
     scores: pl.DataFrame
     cost: pl.DataFrame
     predictor: Predictor
     lineage: dict[str, Any]
     new_models: list[str] = field(default_factory=list)
+    uncertainty_M: Array | None = None
+    covariance_Mu: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import polars as pl
 
 from locus import snapshots
 from locus.encoding import TextEncoder, encoder_identity
+from locus.encoding.surface import surface
 from locus.routing import predictor as predictors
 from locus.routing.predictor import PreparedPool
 
@@ -122,7 +123,8 @@ class Router:
         allowed = [i for i, model in enumerate(self.models) if model not in set(exclude)]
         if not allowed:
             raise RoutingError("every model of the pool is excluded: nobody is left to answer")
-        p_TM = self._pool.probabilities(self._encoder.encode(texts))[:, allowed]
+        x_Tf = np.concatenate([self._encoder.encode(texts), surface(texts)], axis=1)
+        p_TM = self._pool.probabilities(x_Tf)[:, allowed]
         order_TM = np.argsort(-p_TM, axis=1, kind="stable")[:, :k]
         return [
             [

@@ -116,9 +116,16 @@ def test_predictions_of_a_model_are_replaced_as_a_whole(catalogued: Warehouse) -
     )
     assert v.replace_predictions("c1", predictions(("a/alpha", "q1", 0.9))) == 1
     assert v.predictions("c1").drop("predicted_at").rows() == [
-        ("a/alpha", "q1", 0.9),
-        ("b/beta", "q1", 0.3),
+        ("a/alpha", "q1", 0.9, None),
+        ("b/beta", "q1", 0.3, None),
     ]
+    sure = predictions(("a/alpha", "q1", 0.8)).with_columns(
+        deviation=pl.Series([0.25], dtype=pl.Float32)
+    )
+    v.replace_predictions("c1", sure)
+    assert v.predictions("c1")["deviation"].to_list() == [0.25, None]
+    with pytest.raises(ContractError, match="deviation"):
+        v.replace_predictions("c1", sure.with_columns(deviation=-pl.col("deviation")))
     assert v.predictions("c2").is_empty()
 
 

@@ -1,0 +1,173 @@
+"""The predictor of closed-form placement (`locus.embedding.factors`), in numpy alone.
+
+Shape letters: M models, T queries, f width of query features, k of a model's weights, d of an
+embedding, e of its numbers that are in use, u of a packed covariance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locus.embedding.calibration import Calibration
+from locus.embedding.factors import EDGE, FactorPlacement
+from locus.embedding.textmap import KernelConfig, TextMap
+
+Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+_TEXT = "text."
+
+
+@dataclass(frozen=True)
+class FactorPredictor:
+    """P(correct) = calibration(mean(x) + g(x) . z), mean and g read from the query's features.
+
+    Attributes:
+        text: query features to mean score and factors.
+        with_offset: benchmarks on which models have offsets of their own.
+        own_offset: scale of those offsets.
+        to_public_ke: turns item features into the coordinates of public vectors.
+        calibration: of the result.
+        encoder: identity of the sentence encoder whose vectors it reads.
+    """
+
+    text: TextMap
+    with_offset: NDArray[np.int64]
+    own_offset: float
+    to_public_ke: Floats
+    calibration: Calibration
+    encoder: str
+
+    kind: ClassVar[str] = "factors"
+    formula: ClassVar[str] = (
+        "calibration(clip(mean(x) + g(x) . z)), mean and g by kernel ridge regression"
+    )
+
+    @classmethod
+    def of(cls, placement: FactorPlacement, encoder: str) -> "FactorPredictor":
+        """The predictor of a fitted placement."""
+        return cls(
+            placement.text,
+            placement.with_offset,
+            placement.config.own_offset,
+            # Weights are z @ pinv(basis), so features go by its transpose.
+            np.asarray(np.linalg.pinv(placement.basis_kd).T, dtype=np.float64),
+            placement.calibration,
+            encoder,
+        )
+
+    def terms(self, x_Tf: Array) -> tuple[Floats, Floats]:
+        """Mean score [T] of each query and its features [T, e] in public coordinates."""
+        width = self.text.phi_Lp.shape[1]
+        surface = x_Tf[:, width:] if self.text.surface_Ls.shape[1] else None
+        phi = x_Tf[:, :width]
+        outputs = self.text(phi, surface)
+        offsets = self.own_offset * self.text.memberships(phi)[:, self.with_offset]
+        features_Tk = np.concatenate([outputs[:, 1:], offsets], axis=1)
+        return outputs[:, 0], features_Tk @ self.to_public_ke
+
+    def prepare(self, z_Md: Array) -> "PreparedFactors":
+        """Keep the numbers of the embeddings that are in use."""
+        return PreparedFactors(self, z_Md[:, : self.to_public_ke.shape[1]].astype(np.float64))
+
+    def probabilities(self, z_Md: Array, x_Tf: Array) -> Array:
+        """P(model answers query correctly), float32 [T, M]."""
+        return self.prepare(z_Md).probabilities(x_Tf)
+
+    def deviations(self, covariance_Mu: Array | None, x_Tf: Array) -> Array | None:
+        """Standard deviation of the predicted score due to a model's place, [T, M].
+
+        Args:
+            covariance_Mu: packed covariances of the embeddings (`unpack`); None gives None.
+            x_Tf: query features.
+        """
+        if covariance_Mu is None:
+            return None
+        _, g_Te = self.terms(x_Tf)
+        full_Mee = unpack(covariance_Mu)
+        variance_TM = np.empty((len(g_Te), len(full_Mee)))
+        for column, full_ee in enumerate(full_Mee):
+            variance_TM[:, column] = ((g_Te @ full_ee) * g_Te).sum(1)
+        deviation: Array = np.sqrt(np.maximum(variance_TM, 0)).astype(np.float32)
+        return deviation
+
+    def arrays(self) -> dict[str, Array]:
+        """Its numbers, by name."""
+        text = {_TEXT + name: value for name, value in self.text.arrays().items()}
+        return {**text, "to_public": self.to_public_ke.astype(np.float32)}
+
+    def settings(self) -> dict[str, Any]:
+        """Kernel, offsets and calibration, as plain JSON values."""
+        return {
+            "kernel": self.text.config.to_dict(),
+            "with_offset": self.with_offset.tolist(),
+            "own_offset": self.own_offset,
+            "intercept": self.calibration.intercept,
+            "slope": self.calibration.slope,
+        }
+
+    @classmethod
+    def load(
+        cls, arrays: Mapping[str, Array], settings: Mapping[str, Any], encoder: str
+    ) -> "FactorPredictor":
+        """From what `arrays` and `settings` gave.
+
+        Raises:
+            KeyError: something is missing.
+            TypeError: unknown settings of the kernel.
+        """
+        text = {n.removeprefix(_TEXT): a for n, a in arrays.items() if n.startswith(_TEXT)}
+        return cls(
+            TextMap.from_arrays(KernelConfig(**settings["kernel"]), text),
+            np.asarray(settings["with_offset"], dtype=np.int64),
+            float(settings["own_offset"]),
+            arrays["to_public"].astype(np.float64),
+            Calibration(float(settings["intercept"]), float(settings["slope"])),
+            encoder,
+        )
+
+
+@dataclass(frozen=True)
+class PreparedFactors:
+    """A factor predictor with a pool's embeddings.
+
+    Attributes:
+        predictor: the predictor.
+        z_Me: the numbers of the embeddings that are in use.
+    """
+
+    predictor: FactorPredictor
+    z_Me: Floats
+
+    def probabilities(self, x_Tf: Array) -> Array:
+        """P(correct), float32 [T, M]: one product of small matrices once the text is read."""
+        mean_T, g_Te = self.predictor.terms(x_Tf)
+        raw_TM = mean_T[:, None] + g_Te @ self.z_Me.T
+        return self.predictor.calibration(np.clip(raw_TM, EDGE, 1 - EDGE))
+
+
+def pack(covariance_Mee: Floats) -> Array:
+    """Upper triangles row by row, float32 [M, e (e + 1) / 2]."""
+    rows, columns = np.triu_indices(covariance_Mee.shape[1])
+    packed: Array = covariance_Mee[:, rows, columns].astype(np.float32)
+    return packed
+
+
+def unpack(packed_Mu: Array) -> Floats:
+    """Symmetric matrices [M, e, e] from what `pack` gave.
+
+    Raises:
+        ValueError: the width is no triangle number.
+    """
+    width = packed_Mu.shape[1]
+    e = round((np.sqrt(8 * width + 1) - 1) / 2)
+    if e * (e + 1) // 2 != width:
+        raise ValueError(f"{width} numbers are not the upper triangle of a square matrix")
+    full = np.zeros((len(packed_Mu), e, e))
+    rows, columns = np.triu_indices(e)
+    full[:, rows, columns] = packed_Mu
+    full[:, columns, rows] = packed_Mu
+    return full
