@@ -23,19 +23,21 @@ class Calibration:
     slope: float
 
     @classmethod
-    def fit(cls, p: Floats, y: Floats) -> "Calibration":
+    def fit(cls, p: Floats, y: Floats, weight: Floats | None = None) -> "Calibration":
         """Fit on predictions strictly within (0, 1) and scores in [0, 1], by Newton's method.
+
+        ``weight`` says for how many scores each one counts; None is one.
 
         The slope is pulled a little towards 1, which settles it where predictions do not vary.
         """
         x = np.stack([np.ones_like(p), logit(p)], axis=1)
         beta = np.array([0.0, 1.0])
-        prior = np.array([0.0, 1.0])
-        weight = np.array([1e-6, 1.0])
+        prior, strength = np.array([0.0, 1.0]), np.array([1e-6, 1.0])
+        times = np.ones_like(p) if weight is None else weight
         for _ in range(25):
             q = _sigmoid(x @ beta)
-            gradient = x.T @ (y - q) - weight * (beta - prior)
-            hessian = (x * (q * (1 - q))[:, None]).T @ x + np.diag(weight)
+            gradient = x.T @ (times * (y - q)) - strength * (beta - prior)
+            hessian = (x * (times * q * (1 - q))[:, None]).T @ x + np.diag(strength)
             step = np.linalg.solve(hessian, gradient)
             beta = beta + step
             if np.abs(step).max() < 1e-8:

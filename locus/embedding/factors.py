@@ -233,7 +233,9 @@ class FactorPlacement:
 
         Each round leaves out a share of the models and a share of the bank's queries; the models
         left out are placed from some of their other scores, then predicted on the queries left
-        out and on the other queries that they were not placed from.
+        out, on validation queries, and on the other queries that they were not placed from.
+        Validation queries count per query as the bank's do: how hard a few hundred queries happen
+        to be is the largest error of a calibration, and more queries make it smaller.
         """
         n_models, n_queries = bank.values_MQ.shape
         if n_models < 2 * _FOLDS or n_queries < 2 * _FOLDS:
@@ -258,6 +260,9 @@ class FactorPlacement:
             placed = part.place(asked)
             answers = bank.values_MQ[np.ix_(models, columns)]
             unseen.add(part._raw(placed, bank.queries.take(columns)), answers)
+            if len(bank.val_queries):
+                validation = part._raw(placed, bank.val_queries)
+                unseen.add(validation, bank.val_values_MV[models], 1 / _FOLDS)
             hidden = np.where(np.isnan(asked), theirs, np.nan)
             known.add(part._raw_bank(placed, np.arange(len(rest))), hidden)
         return unseen.calibration(), known.calibration()
@@ -269,16 +274,22 @@ class _Pairs:
     def __init__(self) -> None:
         self.predicted: list[Floats] = []
         self.seen: list[Floats] = []
+        self.weight: list[Floats] = []
 
-    def add(self, predicted: Floats, scores: Array) -> None:
+    def add(self, predicted: Floats, scores: Array, weight: float = 1.0) -> None:
         known = ~np.isnan(scores)
         self.predicted.append(predicted[known])
         self.seen.append(scores[known].astype(np.float64))
+        self.weight.append(np.full(int(known.sum()), weight))
 
     def calibration(self) -> Calibration:
         if not sum(map(len, self.seen)):
             return UNCALIBRATED
-        return Calibration.fit(np.concatenate(self.predicted), np.concatenate(self.seen))
+        return Calibration.fit(
+            np.concatenate(self.predicted),
+            np.concatenate(self.seen),
+            np.concatenate(self.weight),
+        )
 
 
 def posterior(values_BQ: Floats, items: Items) -> tuple[Floats, Floats, Floats]:
