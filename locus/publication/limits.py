@@ -19,7 +19,11 @@ DEFINITIONS = {
     "themselves; a bar that nobody could have used in advance",
     "random": "expected share for a model drawn at random for each query",
     "oracle": "share of test queries that some model answered correctly",
-    "euclidean_distance": "distance between two embeddings; near models answer alike",
+    "euclidean_distance": "distance between two embeddings; near models answer alike (factors: the "
+    "root mean square difference of their predicted scores over the bank's queries)",
+    "uncertainty": "standard deviation of a predicted score that is due to the model's place, root "
+    "mean square over the bank's queries; missing where the method knows none",
+    "deviation": "standard deviation of p_correct that is due to the model's place",
     "observed_agreement": "share of commonly answered queries on which both are right or both "
     "are wrong",
     "stand_ins": "models to ask when a model is down: its nearest by Euclidean distance",
@@ -29,8 +33,8 @@ DEFINITIONS = {
 LIMITS = [
     "Predictions come from what models answered on the stored tasks; a query of a kind that no "
     "task resembles is routed by guesswork.",
-    "An embedding of a model with few scores is less sure than one with many; n_scores says how "
-    "many it rests on, and no uncertainty is stated yet.",
+    "An embedding of a model with few scores is less sure than one with many: uncertainty says how "
+    "sure. It counts what is unknown of the model, not of a query's difficulty.",
     "p_correct is a model's estimate, not a measurement; read it beside lower_bound and "
     "n_observed.",
     "Scores are those of the stored prompts and settings; another prompt can change them.",
