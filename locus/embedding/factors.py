@@ -22,7 +22,13 @@ from locus.bank import Array, Bank, Queries
 from locus.embedding.calibration import UNCALIBRATED, Calibration
 from locus.embedding.items import Items, learn_items
 from locus.embedding.relatives import Kinship, kinship, learn_prior
-from locus.embedding.textmap import KernelConfig, TextMap, one_hot
+from locus.embedding.textmap import (
+    FEWER_LANDMARKS,
+    MOST_LANDMARKS,
+    KernelConfig,
+    TextMap,
+    one_hot,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +46,7 @@ class FactorConfig:
 
     Attributes:
         factors: most factors; those that the answers do not support drop out.
-        sweeps: rounds of learning them.
+        sweeps: rounds of learning them, before and again after texts are read.
         own_offset: prior standard deviation of a model's own offset on each benchmark, beside the
             factors: what it is better at than the training models' factors can say.
         relatives: whether training models that answer alike pull a model towards their place.
@@ -48,7 +54,7 @@ class FactorConfig:
     """
 
     factors: int = 16
-    sweeps: int = 25
+    sweeps: int = 12
     own_offset: float = 0.1
     relatives: bool = True
     kernel: KernelConfig = field(default_factory=KernelConfig)
@@ -104,16 +110,24 @@ class FactorPlacement:
         self._learn(bank.queries, bank.values_MQ, seed)
         self.calibration, self.bank_calibration = self._cross_fit(bank, seed)
 
-    def _learn(self, queries: Queries, values_MQ: Array, seed: int) -> None:
+    def _learn(
+        self, queries: Queries, values_MQ: Array, seed: int, landmarks: int = MOST_LANDMARKS
+    ) -> None:
+        kernel = self.config.kernel
         member_Qn = one_hot(queries)
         # The largest benchmarks get offsets; half of the 128 numbers stay for factors.
         self.with_offset = np.sort(np.argsort(-member_Qn.sum(0), kind="stable")[: D_MODEL // 2])
         room = D_MODEL - len(self.with_offset)
-        items = learn_items(values_MQ, min(self.config.factors, room), self.config.sweeps)
+
+        def read_texts(said_Qw: Floats, trust_Q: Floats) -> Floats:
+            return TextMap.fit(queries, said_Qw, trust_Q, kernel, FEWER_LANDMARKS)[1]
+
+        items, said_Qw, trust_Q = learn_items(
+            values_MQ, min(self.config.factors, room), self.config.sweeps, read_texts
+        )
         features_Qk = np.concatenate([items.factors_Qk, self._offsets(member_Qn)], axis=1)
         self.items = Items(items.mean_Q, features_Qk, items.noise_Q)
-        outputs = np.concatenate([items.mean_Q[:, None], items.factors_Qk], axis=1)
-        self.text = TextMap.fit(queries, outputs, self.config.kernel)
+        self.text, _ = TextMap.fit(queries, said_Qw, trust_Q, kernel, landmarks)
         self.basis_kd = _basis(features_Qk)
         self._learn_relatives(values_MQ, seed)
 
@@ -254,7 +268,7 @@ class FactorPlacement:
             learned = bank.values_MQ[np.ix_(others, rest)]
             if np.isnan(learned).all():
                 continue
-            part._learn(bank.queries.take(rest), learned, seed)
+            part._learn(bank.queries.take(rest), learned, seed, FEWER_LANDMARKS)
             theirs = bank.values_MQ[np.ix_(models, rest)]
             asked = _some_scores(theirs, rng)
             placed = part.place(asked)

@@ -6,9 +6,13 @@ the data do not support loses its variance and drops out (automatic relevance de
 Sources: Bishop, "Variational principal components" (1999); Ilin and Raiko, "Practical approaches to
 principal component analysis in the presence of missing values" (JMLR 11, 2010).
 
+What an item's text tells of it is the mean of its prior: an item that hardly anybody has answered
+is what its text says, and one that many have answered is what they say.
+
 Shape letters: M models, Q items, k factors; w = 1 + k weights of an item, its mean first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +23,8 @@ Floats = NDArray[np.float64]
 # An item's own noise is pulled towards the pooled one as if that had been seen this many times.
 _NOISE_PRIOR = 10.0
 _LEAST_NOISE = 1e-3
+# What answers say is not blown up by more than the inverse of this.
+_LEAST_TRUST = 0.05
 # A factor with less of the strongest factor's variance than this has dropped out.
 _DROPPED = 1e-3
 
@@ -41,18 +47,39 @@ class Items:
     noise_Q: Floats
 
 
-def learn_items(values_MQ: NDArray[np.float32], factors: int, sweeps: int) -> Items:
+ReadTexts = Callable[[Floats, Floats], Floats]
+"""From weights [Q, w] and trust in them [Q] to what the texts say, each without its own item."""
+
+
+def learn_items(
+    values_MQ: NDArray[np.float32],
+    factors: int,
+    sweeps: int,
+    read_texts: ReadTexts | None = None,
+) -> tuple[Items, Floats, Floats]:
     """Learn items from scores in [0, 1], NaN where missing; deterministic.
 
     Args:
         values_MQ: scores.
         factors: most factors; those that the data do not support drop out.
-        sweeps: rounds of variational EM.
+        sweeps: rounds of variational EM, before and again after texts are read.
+        read_texts: what texts tell of items; None makes nothing of them.
+
+    Returns:
+        The items; what their answers alone say of mean and factors [Q, 1 + k], which is what a
+        map from texts should learn; and how far that can be trusted [Q], from 0 to 1.
 
     Raises:
         ValueError: no score at all.
     """
-    return _Fit(values_MQ, factors).run(sweeps)
+    fit = _Fit(values_MQ, factors)
+    fit.run(sweeps)
+    if read_texts is not None:
+        said_Qw, trust_Q = fit.by_answers()
+        fit.prior_Qw = read_texts(said_Qw + _overall(fit), trust_Q) - _overall(fit)
+        fit.has_texts = True
+        fit.run(sweeps)
+    return fit.result()
 
 
 class _Fit:
@@ -78,25 +105,46 @@ class _Fit:
         self.theta_cov_Mkk = np.tile(0.5 * np.eye(self.k), (n_models, 1, 1))
         self.weights_Qw = np.concatenate([mean_Q[:, None], loadings_Qk], axis=1)
         self.weights_cov_Qww = np.zeros((n_items, self.k + 1, self.k + 1))
+        self.prior_Qw = np.zeros((n_items, self.k + 1))
+        self.has_texts = False
         self.noise_Q = np.full(n_items, max(float((residual_MQ**2).sum() / known_MQ.sum()), 1e-3))
         self.mean_variance = float(mean_Q.var()) + 1e-3
         self.variance_k = np.maximum((loadings_Qk**2).mean(0), 1e-8)
+        self.power_k = self.variance_k
 
-    def run(self, sweeps: int) -> Items:
+    def run(self, sweeps: int) -> None:
         for _ in range(sweeps):
             gram_Qww = self._items()
             self._noise(gram_Qww)
             self._models()
             self._normalise()
-        kept = np.flatnonzero(self.variance_k > _DROPPED * self.variance_k[0])
+
+    def by_answers(self) -> tuple[Floats, Floats]:
+        """What answers alone say [Q, w], without the prior's pull, and trust in it [Q].
+
+        A posterior is the prior moved by a share of the way to what the answers say; that share is
+        the reliability of the answers. Factors are moved no further than the mean's share allows.
+        """
+        variance_w = np.r_[self.mean_variance, self.variance_k]
+        uncertain_Qw = np.diagonal(self.weights_cov_Qww, axis1=1, axis2=2)
+        share_Qw = np.clip(1 - uncertain_Qw / variance_w, 0, 1)
+        trust_Q = share_Qw[:, 0]
+        share_Qw = np.maximum(share_Qw, np.maximum(trust_Q, _LEAST_TRUST)[:, None])
+        said_Qw = self.prior_Qw + (self.weights_Qw - self.prior_Qw) / share_Qw
+        return said_Qw, trust_Q
+
+    def result(self) -> tuple[Items, Floats, Floats]:
+        kept = np.flatnonzero(self.power_k > _DROPPED * self.power_k[0])
         cov = self.weights_cov_Qww
         # Models have unit variance: an uncertain mean or loading is noise of that variance.
         unsure_Q = cov[:, 0, 0] + np.trace(cov[:, 1:, 1:], axis1=1, axis2=2)
-        return Items(
+        items = Items(
             self.overall + self.weights_Qw[:, 0],
             self.weights_Qw[:, 1:][:, kept],
             self.noise_Q + unsure_Q,
         )
+        said_Qw, trust_Q = self.by_answers()
+        return items, (said_Qw + _overall(self))[:, np.r_[0, 1 + kept]], trust_Q
 
     def _items(self) -> Floats:
         """Posterior of every item's weights; returns the sums of models' second moments."""
@@ -107,10 +155,11 @@ class _Fit:
         gram_Qww = (self.known_MQ.T @ second_Mww.reshape(n_models, -1)).reshape(-1, w, w)
         precision = gram_Qww / self.noise_Q[:, None, None]
         diagonal = np.arange(w)
-        precision[:, diagonal, diagonal] += np.r_[1 / self.mean_variance, 1 / self.variance_k]
+        prior_w = np.r_[1 / self.mean_variance, 1 / self.variance_k]
+        precision[:, diagonal, diagonal] += prior_w
         self.weights_cov_Qww = np.linalg.inv(precision)
         self.cross_Qw = self.centred_MQ.T @ design_Mw
-        linear_Qw = self.cross_Qw / self.noise_Q[:, None]
+        linear_Qw = self.cross_Qw / self.noise_Q[:, None] + self.prior_Qw * prior_w
         self.weights_Qw = np.einsum("qvw,qw->qv", self.weights_cov_Qww, linear_Qw)
         return np.asarray(gram_Qww)
 
@@ -152,17 +201,28 @@ class _Fit:
         axes_kk = axes_kk[:, ::-1]
         step[1:] = axes_kk.T @ step[1:]
         self.weights_Qw = self.weights_Qw @ step.T
+        self.prior_Qw = self.prior_Qw @ step.T
         self.weights_cov_Qww = step @ self.weights_cov_Qww @ step.T
         turn_kk = axes_kk.T @ undo_kk
         self.theta_Mk = centred @ turn_kk.T
         self.theta_cov_Mkk = turn_kk @ self.theta_cov_Mkk @ turn_kk.T
-        self.variance_k = np.maximum(variance_k[::-1], 1e-9)
+        self.power_k = np.maximum(variance_k[::-1], 1e-9)
         shift = float(self.weights_Qw[:, 0].mean())
         self.overall += shift
         self.centred_MQ -= shift * self.known_MQ
         self.weights_Qw[:, 0] -= shift
-        spread = self.weights_Qw[:, 0] ** 2 + self.weights_cov_Qww[:, 0, 0]
-        self.mean_variance = float(spread.mean()) + 1e-6
+        if self.has_texts:
+            self.prior_Qw[:, 0] -= shift
+        # How far items lie from what their texts say.
+        spread_Qw = (self.weights_Qw - self.prior_Qw) ** 2
+        spread_w = (spread_Qw + np.diagonal(self.weights_cov_Qww, axis1=1, axis2=2)).mean(0)
+        self.mean_variance = float(spread_w[0]) + 1e-6
+        self.variance_k = np.maximum(spread_w[1:], 1e-9)
+
+
+def _overall(fit: _Fit) -> Floats:
+    """The part of weights that all items share: the overall mean, and no factor."""
+    return np.concatenate([[fit.overall], np.zeros(fit.k)])
 
 
 def _leading(matrix_MQ: Floats, k: int) -> tuple[Floats, Floats]:

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 RIDGES = 2.0 ** np.arange(-1, 7)
 # Up to this many queries each is a landmark of its own; beyond, a fixed random choice is.
 MOST_LANDMARKS = 2000
+# Where a map is one of many in learning a placement: a quarter of the time.
+FEWER_LANDMARKS = 1000
 _BLOCK = 2048
 
 
@@ -85,12 +87,29 @@ class TextMap:
     error_j: Floats
 
     @classmethod
-    def fit(cls, queries: Queries, targets_Qj: Floats, config: KernelConfig | None = None) -> Self:
+    def fit(
+        cls,
+        queries: Queries,
+        targets_Qj: Floats,
+        trust_Q: Floats,
+        config: KernelConfig | None = None,
+        landmarks: int = MOST_LANDMARKS,
+    ) -> tuple[Self, Floats]:
         """Fit outputs known for the bank's queries.
 
         Each output has its own penalty: leave-one-out errors weigh the penalties of a grid
         against what is likely beforehand, and the solutions are averaged by those weights. A
         plain best one would follow the luck of a few hundred queries.
+
+        Args:
+            queries: the bank's.
+            targets_Qj: outputs.
+            trust_Q: weight of each query from 0 (nothing is known of it) to 1.
+            config: the kernel.
+            landmarks: most landmarks.
+
+        Returns:
+            The map, and for each query what it says without that query's own targets [Q, j].
         """
         config = config or KernelConfig()
         phi_Qp = queries.phi_Qp.astype(np.float64)
@@ -103,19 +122,22 @@ class TextMap:
         scale_s[scale_s < 1e-6] = 1.0
         surface_Qs = (raw_Qs - centre_s) / scale_s
         rows = np.arange(len(queries))
-        if len(rows) > MOST_LANDMARKS:
-            rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_LANDMARKS])
-        mean_j = targets_Qj.mean(0)
+        if len(rows) > landmarks:
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[:landmarks])
+        mean_j = (trust_Q @ targets_Qj) / max(float(trust_Q.sum()), 1e-9)
         part = cls(
             config, phi_Qp[rows], surface_Qs[rows], centre_s, scale_s, _centroids(queries),
             np.zeros((len(rows), len(mean_j))), mean_j, np.zeros(len(mean_j)),
         )  # fmt: skip
         kernel_QL = part._kernel(phi_Qp, surface_Qs)
-        weights_Lj, error_j = _ridge(kernel_QL, kernel_QL[rows], targets_Qj - mean_j, config)
-        return cls(
+        weights_Lj, error_j, left_out_Qj = _ridge(
+            kernel_QL, kernel_QL[rows], targets_Qj - mean_j, trust_Q, config
+        )
+        fitted = cls(
             config, part.phi_Lp, part.surface_Ls, centre_s, scale_s, part.centroids_np,
             weights_Lj, mean_j, error_j,
         )  # fmt: skip
+        return fitted, mean_j + left_out_Qj
 
     def __call__(self, phi_Tp: Array, surface_Ts: Array | None) -> Floats:
         """Predicted outputs [T, j].
@@ -197,9 +219,11 @@ def _squares(a_Nx: Floats, b_Lx: Floats, inner_NL: Floats) -> Floats:
 
 
 def _ridge(
-    kernel_QL: Floats, kernel_LL: Floats, y_Qj: Floats, config: KernelConfig
-) -> tuple[Floats, Floats]:
-    """Kernel ridge regression on landmarks, averaged over penalties: weights [L, j], errors [j].
+    kernel_QL: Floats, kernel_LL: Floats, y_Qj: Floats, trust_Q: Floats, config: KernelConfig
+) -> tuple[Floats, Floats, Floats]:
+    """Weighted kernel ridge regression on landmarks, averaged over penalties.
+
+    Returns weights [L, j], mean squared leave-one-out errors [j], leave-one-out outputs [Q, j].
 
     With root C of the landmarks' kernel the features are ``kernel_QL @ C^-T``; all penalties and
     their leave-one-out errors follow from one eigendecomposition.
@@ -207,22 +231,30 @@ def _ridge(
     jitter = 1e-8 * float(np.trace(kernel_LL)) / len(kernel_LL)
     root_LL = np.linalg.cholesky(kernel_LL + jitter * np.eye(len(kernel_LL)))
     features_QL = np.linalg.solve(root_LL, kernel_QL.T).T
-    power_L, axes_LL = np.linalg.eigh(features_QL.T @ features_QL)
+    weighted_QL = features_QL * trust_Q[:, None]
+    power_L, axes_LL = np.linalg.eigh(features_QL.T @ weighted_QL)
     power_L = np.maximum(power_L, 0)
     turned_QL = features_QL @ axes_LL
-    onto_Lj = turned_QL.T @ y_Qj
-    evidence, solutions, errors = [], [], []
+    onto_Lj = (turned_QL * trust_Q[:, None]).T @ y_Qj
+    n = max(float(trust_Q.sum()), 1e-9)
+    evidence, solutions, errors, left_out = [], [], [], []
     for ridge in RIDGES:
         solution_Lj = onto_Lj / (power_L + ridge)[:, None]
-        leverage_Q = (turned_QL**2 / (power_L + ridge)).sum(1)
-        left_out_Qj = (y_Qj - turned_QL @ solution_Lj) / np.maximum(1 - leverage_Q, 1e-6)[:, None]
-        error_j = np.maximum((left_out_Qj**2).sum(0), 1e-300)
+        leverage_Q = (turned_QL**2 / (power_L + ridge)).sum(1) * trust_Q
+        fit_Qj = turned_QL @ solution_Lj
+        gap_Qj = (y_Qj - fit_Qj) / np.maximum(1 - leverage_Q, 1e-6)[:, None]
+        error_j = np.maximum(trust_Q @ gap_Qj**2 / n, 1e-300)
         belief = ((np.log2(ridge) - np.log2(config.ridge)) / config.ridge_octaves) ** 2
-        evidence.append(-len(y_Qj) / 2 * np.log(error_j) - belief / 2)
+        evidence.append(-n / 2 * np.log(error_j) - belief / 2)
         solutions.append(solution_Lj)
-        errors.append(error_j / len(y_Qj))
+        errors.append(error_j)
+        left_out.append(y_Qj - gap_Qj)
     weight_rj = np.exp(np.array(evidence) - np.max(evidence, axis=0))
     weight_rj /= weight_rj.sum(0)
-    mixed_Lj = (np.array(solutions) * weight_rj[:, None, :]).sum(0)
+    mixed_Lj = np.einsum("rlj,rj->lj", np.array(solutions), weight_rj)
     weights_Lj = np.linalg.solve(root_LL.T, axes_LL @ mixed_Lj)
-    return np.asarray(weights_Lj), np.asarray((np.array(errors) * weight_rj).sum(0))
+    return (
+        np.asarray(weights_Lj),
+        np.asarray((np.array(errors) * weight_rj).sum(0)),
+        np.einsum("rqj,rj->qj", np.array(left_out), weight_rj),
+    )

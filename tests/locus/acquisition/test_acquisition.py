@@ -405,14 +405,14 @@ def leaderboard(
 def test_choosing_beats_random_on_a_real_leaderboard(
     leaderboard: tuple[FactorPlacement, Items, Array, Queries, Array],
 ) -> None:
-    """Unseen models of other organisations, unseen queries, 32 scores per model."""
+    """Unseen models of other organisations, unseen queries, 16 scores per model."""
     placement, items, truth, unseen, answers = leaderboard
     known = ~np.isnan(answers)
     loss: dict[str, float] = {}
     for strategy in (Random(), Panel(), Adaptive()):
         found = []
         for seed in range(3):
-            seen = simulate(items, truth, strategy, [32], seed)[32]
+            seen = simulate(items, truth, strategy, [16], seed)[16]
             placed = placement.place(seen)
             p = np.clip(placement.predict(placed, unseen)[known], 1e-4, 1 - 1e-4)
             y = answers[known]
