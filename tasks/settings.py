@@ -38,6 +38,19 @@ class EvaluationSettings(BaseModel):
         ge=2,
         description="training queries asked of a model once there is an encoder to place it",
     )
+    strategy: Literal["spread", "random", "stratified", "panel", "adaptive"] = Field(
+        default="panel",
+        description="who chooses training queries once there is a map made by factors: spread, one "
+        "fixed order, even over tasks; random and stratified, an order of each model's own; panel, "
+        "one order that tells most about anybody; adaptive, by the model's own answers. The spread "
+        "order chooses while there is no such map, and where its queries don't suffice",
+    )
+    adaptive_batch: PositiveInt = Field(
+        default=32,
+        description="adaptive: training queries asked before the answers are read; every round "
+        "starts the model anew, so a handful would cost more in loading than it saves",
+    )
+    seed: int = Field(default=0, description="seed of the queries chosen at random")
     test_queries: int | None = Field(
         default=256,
         ge=0,

@@ -1,12 +1,17 @@
 """Plans: even over tasks, the same first n for everybody, nothing asked twice."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from locus.acquisition import items_of, panel_order
+from locus.acquisition.items import Floats
 from locus.ids import split_of
-from locus.selection import plan, spread_order
+from locus.selection import MAP_STRATEGIES, MapChooser, plan, plan_by_map, spread_order
 
 BANK = pl.DataFrame(
     [(f"{t}-{i}", t, split_of(f"{t}-{i}")) for t in "abc" for i in range(60)],
@@ -53,3 +58,70 @@ def test_order_does_not_depend_on_the_order_of_rows() -> None:
 def test_negative_budgets_are_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         plan(BANK, [], n_train=-1)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Two factors, of which the queries of task b tell most."""
+
+    mean_Q: Floats
+    factors_Qk: Floats
+    noise_Q: Floats
+
+
+def fitted(ids: list[str]) -> Fitted:
+    rng = np.random.default_rng(0)
+    of_b = np.array([query.startswith("b") for query in ids])
+    factors = rng.normal(size=(len(ids), 2)) * np.where(of_b[:, None], [0.1, 0.4], 0.2)
+    return Fitted(rng.uniform(0.2, 0.8, len(ids)), factors, rng.uniform(0.05, 0.2, len(ids)))
+
+
+KNOWN = BANK.filter(split="train")["query_id"].to_list()
+TASKS = dict(BANK.select("query_id", "task").iter_rows())
+
+
+def chooser(name: str, askable: list[str], batch: int = 8) -> MapChooser:
+    return MapChooser(name, fitted(KNOWN), KNOWN, TASKS, 50, askable, batch=batch)
+
+
+def test_the_panel_is_the_acquisitions_order() -> None:
+    order = panel_order(items_of(fitted(KNOWN), [TASKS[q] for q in KNOWN], 50))
+    made = chooser("panel", KNOWN)
+    assert made.choose("m", {}, 9) == [KNOWN[i] for i in order[:9].tolist()]
+    assert made.choose("m", {}, len(KNOWN)) == [KNOWN[i] for i in order.tolist()]
+
+
+def test_what_cannot_be_asked_takes_no_place_in_the_panel() -> None:
+    without_b = [query for query in KNOWN if not query.startswith("b")]
+    whole = chooser("panel", KNOWN).choose("m", {}, len(KNOWN))
+    some = chooser("panel", without_b).choose("m", {}, len(without_b))
+    assert sorted(some) == sorted(without_b)
+    # Striking b out of the whole order would keep places that only made sense beside b's queries.
+    assert some != [query for query in whole if query in set(without_b)]
+
+
+@pytest.mark.parametrize("name", MAP_STRATEGIES)
+@pytest.mark.parametrize("askable", [[], ["stranger"]])
+def test_a_bank_of_which_nothing_can_be_asked_leaves_all_to_the_spread_order(
+    name: str, askable: list[str]
+) -> None:
+    planned = plan_by_map(BANK, "m", {}, chooser(name, askable), n_train=20, n_test=3)
+    spread = plan(BANK, [], n_train=20, n_test=3)
+    assert planned == spread
+    assert planned.chosen_by == {"spread": 20}
+
+
+def test_adaptive_reads_answers_to_what_it_may_not_ask() -> None:
+    askable, others = KNOWN[::2], KNOWN[1::2]
+    made = chooser("adaptive", askable)
+    strong = made.choose("m", dict.fromkeys(others, 1.0), 12)
+    weak = made.choose("m", dict.fromkeys(others, 0.0), 12)
+    assert set(strong) | set(weak) <= set(askable)
+    assert strong != weak
+
+
+def test_a_strategy_that_reads_no_map_is_refused() -> None:
+    with pytest.raises(ValueError, match="spread"):
+        chooser("spread", KNOWN)
+    with pytest.raises(ValueError, match="negative"):
+        plan_by_map(BANK, "m", {}, chooser("panel", KNOWN), n_train=-1)
