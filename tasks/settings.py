@@ -39,10 +39,11 @@ class EvaluationSettings(BaseModel):
         description="training queries asked of a model once there is an encoder to place it",
     )
     strategy: Literal["spread", "random", "stratified", "panel", "adaptive"] = Field(
-        default="panel",
-        description="who chooses training queries once there is a map made by factors: spread, one "
-        "fixed order, even over tasks; random and stratified, an order of each model's own; panel, "
-        "one order that tells most about anybody; adaptive, by the model's own answers. The spread "
+        default="stratified",
+        description="who chooses training queries once there is a map made by factors: stratified "
+        "and random, an order of each model's own; panel, one order that tells most about anybody, "
+        "best where a model is asked fewer than 64; adaptive, by the model's own answers; spread, "
+        "one fixed order, even over tasks. The spread "
         "order chooses while there is no such map, and where its queries don't suffice",
     )
     adaptive_batch: PositiveInt = Field(
