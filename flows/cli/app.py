@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import imports, look, models, operate
+from flows.cli import decide, imports, look, models, operate, route
 from flows.cli.terminal import error_line, say_error
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
 app.add_typer(operate.run_app, name="run")
 operate.register(app)
+route.register(app)
+decide.register(app)
 look.register(app)
 
 # What our own errors look like to a shell; anything else is a defect and says so.

@@ -1,11 +1,11 @@
-"""Commands that read what is published: route, similar, sql, status."""
+"""Commands that read what is published: similar, sql, status."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.terminal import safe, say, table
+from flows.cli.output import Format, emit
+from flows.cli.terminal import safe, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,17 +18,8 @@ class UnknownModelError(ValueError):
     """A model that the current snapshot doesn't have."""
 
 
-class Format(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.command()(route)
     app.command()(similar)
     app.command()(sql)
     app.command()(status)
@@ -40,19 +31,17 @@ def published_model(settings: "Settings", model_id: str) -> tuple["Snapshot", di
     Raises:
         UnknownModelError: it isn't in the snapshot; names models that are spelled alike.
     """
-    import difflib
-
     import polars as pl
 
+    from locus.names import hint
     from locus.snapshots import current
 
     snapshot = current(settings.published)
     models = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
     found = models.filter(model_id=model_id)
     if found.is_empty():
-        near = difflib.get_close_matches(model_id, models["model_id"].to_list(), 3, 0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "`locus models list` shows them"
-        raise UnknownModelError(f"{model_id!r} is not in snapshot {snapshot.snapshot_id}: {hint}")
+        near = hint(model_id, models["model_id"].to_list(), "`locus models list` shows them")
+        raise UnknownModelError(f"{model_id!r} is not in snapshot {snapshot.snapshot_id}: {near}")
     return snapshot, found.row(0, named=True)
 
 
@@ -72,35 +61,6 @@ def similar_rows(snapshot: "Snapshot", model_id: str, k: int) -> "pl.DataFrame":
     )  # fmt: skip
 
 
-def route(
-    text: Annotated[list[str], typer.Argument(help="One query, or several.")],
-    k: Annotated[int, typer.Option("--top", "-k", min=1, help="Candidates to show.")] = 3,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="A model that may not answer; may be repeated.")
-    ] = None,
-    output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.table,
-) -> None:
-    """Say which published model should answer a query never seen.
-
-    Example: `locus route "Sort the letters: d a c"`
-    """
-    import polars as pl
-
-    from locus.routing.router import Router
-    from tasks.settings import load_settings
-
-    settings = load_settings()
-    ranked = Router.load(settings.published).route(text, k, exclude or [])
-    for query, choices in zip(text, ranked, strict=True):
-        frame = pl.DataFrame(
-            [{**c.to_dict(), "stand_ins": ", ".join(c.stand_ins[:3])} for c in choices],
-            infer_schema_length=None,
-        )
-        if output is not Format.table:
-            frame = frame.insert_column(0, pl.Series("query", [query] * frame.height))
-        _emit(frame, output, safe(query))
-
-
 def similar(
     model_id: Annotated[str, typer.Argument(help="A published model.")],
     k: Annotated[int, typer.Option("--top", "-k", min=1, max=10, help="How many.")] = 5,
@@ -113,7 +73,7 @@ def similar(
     from tasks.settings import load_settings
 
     snapshot, _ = published_model(load_settings(), model_id)
-    _emit(similar_rows(snapshot, model_id, k), output, f"Nearest to {safe(model_id)}")
+    emit(similar_rows(snapshot, model_id, k), output, f"Nearest to {safe(model_id)}")
 
 
 def sql(
@@ -131,7 +91,7 @@ def sql(
     from warehouse.console import run_sql
 
     snapshot = current(load_settings().published)
-    _emit(run_sql(snapshot.folder / "warehouse.duckdb", query, max_rows=most), output, None, most)
+    emit(run_sql(snapshot.folder / "warehouse.duckdb", query, max_rows=most), output, None, most)
 
 
 def status() -> None:
@@ -165,29 +125,3 @@ def status() -> None:
     say(f"encoder     {manifest['lineage']['encoder']}")
     say(f"checkpoint  {manifest['lineage']['checkpoint_id'][:16]}")
     say(f"report      {snapshot.folder / 'similarity' / 'report.html'}")
-
-
-def _emit(frame: "pl.DataFrame", output: Format, title: str | None, most: int = 100) -> None:
-    """Print rows as asked; CSV cells that a spreadsheet would run are defused."""
-    if output is Format.table:
-        table(frame, title, most)
-    elif output is Format.json:
-        say(frame.write_json())
-    else:
-        say(_flat(frame).write_csv().rstrip("\n"))
-
-
-def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
-    import polars as pl
-
-    nested = [n for n, kind in frame.schema.items() if kind.is_nested()]
-    flat = frame.with_columns(
-        pl.col(n).map_elements(lambda v: str(list(v)), return_dtype=pl.String) for n in nested
-    )
-    return flat.with_columns(
-        pl.when(pl.col(n).str.contains(r"^[=+\-@\t\r]"))
-        .then(pl.concat_str(pl.lit("'"), pl.col(n)))
-        .otherwise(pl.col(n))
-        for n, kind in flat.schema.items()
-        if kind == pl.String
-    )

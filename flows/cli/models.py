@@ -115,7 +115,7 @@ def show(model_id: Annotated[str, typer.Argument(help="A published model.")]) ->
 
     snapshot, row = published_model(load_settings(), model_id)
     for key, value in row.items():
-        if key != "vector" and value is not None:
+        if key not in ("vector", "covariance") and value is not None:
             say(f"{key:24} {value}")
     accuracy = run_sql(snapshot.folder / "warehouse.duckdb", "FROM model_accuracy ORDER BY task")
     table(accuracy.filter(model_id=model_id).drop("model_id"), "Accuracy per task")

@@ -73,17 +73,28 @@ def nightly(
 
 def add_model(
     model_id: Annotated[str, typer.Argument(help="A model of models.yaml.")],
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Training queries to ask in all, instead of `new_model_queries`; what was asked "
+            "before counts.",
+        ),
+    ] = None,
     dry_run: _DRY = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for another run to end.")] = 600,
 ) -> None:
     """Place one new model from a sample of queries, without retraining, and publish.
 
-    Example: `locus add-model zoo/late-generalist`
+    Run it again with more `--queries` to make its place surer: only the missing ones are asked.
+
+    Examples: `locus add-model zoo/late-generalist`;
+    `locus add-model zoo/late-generalist --queries 256`
     """
     start_progress()
     from flows.add_model import add_model as flow
 
-    _finish(flow(model_id, dry_run=dry_run, wait_s=wait))
+    _finish(flow(model_id, queries=queries, dry_run=dry_run, wait_s=wait))
 
 
 def publish(

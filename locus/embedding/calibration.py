@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+EDGE = 0.02
+"""Linear predictions nearer than this to 0 or 1 are bent, since no model is that sure."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -50,6 +53,18 @@ class Calibration:
 
 
 UNCALIBRATED = Calibration(0.0, 1.0)
+
+
+def bounded(raw: Floats) -> Floats:
+    """Bring linear predictions into (0, 1): as they are within the edges, bent beyond them.
+
+    Strictly increasing, so that the best of many models that are all sure to be right is still
+    the best; never nearer to 0 or 1 than half of `EDGE`.
+    """
+    over = np.maximum(raw - (1 - EDGE), 0) / EDGE
+    under = np.maximum(EDGE - raw, 0) / EDGE
+    bend = EDGE / 2 * (over / (1 + over) - under / (1 + under))
+    return np.asarray(np.clip(raw, EDGE, 1 - EDGE) + bend)
 
 
 def logit(p: Floats) -> Floats:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locus.bank import Array, Bank, Queries
-from locus.embedding.calibration import UNCALIBRATED, Calibration
+from locus.embedding.calibration import UNCALIBRATED, Calibration, bounded
 from locus.embedding.items import Items, learn_items
 from locus.embedding.relatives import Kinship, kinship, learn_prior
 from locus.embedding.textmap import (
@@ -36,8 +36,6 @@ Floats = NDArray[np.float64]
 
 D_MODEL = 128
 _FOLDS = 4
-EDGE = 0.02
-"""Predictions stay this far from 0 and 1 before they are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class FactorPlacement:
             return
         values = values_MQ.astype(np.float64)
         mean_Mk, _, own_MQ = posterior(values, self.items)
-        by_factors = _clipped(self.mean_Q + mean_Mk @ self.factors_Qk.T)
+        by_factors = bounded(self.mean_Q + mean_Mk @ self.factors_Qk.T)
         self.relatives_MQ = np.where(np.isnan(values), by_factors, values)
         self.relatives_Mk = mean_Mk
         self.kinship_prior_c = learn_prior(values, own_MQ, self.relatives_MQ, seed)
@@ -235,12 +233,12 @@ class FactorPlacement:
 
     def _raw(self, placed: PlacedByFactors, targets: Queries) -> Floats:
         mean_T, factors_Tk = self.item_features(targets)
-        return _clipped(mean_T + placed.weights_Bk @ factors_Tk.T)
+        return bounded(mean_T + placed.weights_Bk @ factors_Tk.T)
 
     def _raw_bank(self, placed: PlacedByFactors, columns: NDArray[np.int64]) -> Floats:
-        own = _clipped(self.mean_Q[columns] + placed.mean_Bk @ self.factors_Qk[columns].T)
+        own = bounded(self.mean_Q[columns] + placed.mean_Bk @ self.factors_Qk[columns].T)
         theirs = placed.kinship.weights_BM @ self.relatives_MQ[:, columns]
-        return _clipped(theirs + placed.kinship.own_B[:, None] * own)
+        return bounded(theirs + placed.kinship.own_B[:, None] * own)
 
     def _cross_fit(self, bank: Bank, seed: int) -> tuple[Calibration, Calibration]:
         """Calibrate on models and queries that nothing was learned from.
@@ -332,7 +330,7 @@ def posterior(values_BQ: Floats, items: Items) -> tuple[Floats, Floats, Floats]:
         gap = (residual - features @ mean[row]) / np.maximum(1 - leverage, 1e-6)
         left_out[row, asked] = values[asked] - gap
     by_all = items.mean_Q + mean @ items.factors_Qk.T
-    return mean, cov, _clipped(np.where(np.isnan(left_out), by_all, left_out))
+    return mean, cov, bounded(np.where(np.isnan(left_out), by_all, left_out))
 
 
 def _basis(factors_Qk: Floats) -> Floats:
@@ -346,10 +344,6 @@ def _basis(factors_Qk: Floats) -> Floats:
     axes = axes_kk[:, kept]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return np.asarray(axes * signs * np.sqrt(power_k[kept]))
-
-
-def _clipped(p: Floats) -> Floats:
-    return np.clip(p, EDGE, 1 - EDGE)
 
 
 def _some_scores(values_BQ: Array, rng: np.random.Generator) -> Array:

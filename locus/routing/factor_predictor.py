@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from locus.embedding.calibration import Calibration
-from locus.embedding.factors import EDGE, FactorPlacement
+from locus.embedding.calibration import Calibration, bounded
+from locus.embedding.factors import FactorPlacement
 from locus.embedding.textmap import KernelConfig, TextMap
 
 Array = NDArray[np.float32]
@@ -43,7 +43,7 @@ class FactorPredictor:
 
     kind: ClassVar[str] = "factors"
     formula: ClassVar[str] = (
-        "calibration(clip(mean(x) + g(x) . z)), mean and g by kernel ridge regression"
+        "calibration(bounded(mean(x) + g(x) . z)), mean and g by kernel ridge regression"
     )
 
     @classmethod
@@ -146,7 +146,7 @@ class PreparedFactors:
         """P(correct), float32 [T, M]: one product of small matrices once the text is read."""
         mean_T, g_Te = self.predictor.terms(x_Tf)
         raw_TM = mean_T[:, None] + g_Te @ self.z_Me.T
-        return self.predictor.calibration(np.clip(raw_TM, EDGE, 1 - EDGE))
+        return self.predictor.calibration(bounded(raw_TM))
 
 
 def pack(covariance_Mee: Floats) -> Array:

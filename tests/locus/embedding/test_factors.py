@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locus.bank import Bank, Queries
+from locus.embedding.calibration import bounded
 from locus.embedding.factors import D_MODEL, FactorConfig, FactorPlacement
 
 
@@ -160,3 +161,12 @@ def test_graded_scores_missing_blocks_and_determinism() -> None:
     assert (spread >= 0).all()
     none = first.spread(first.place(np.full((1, 160), np.nan, np.float32)), bank.val_queries)
     assert (none[0] >= spread[0] - 1e-6).all()
+
+
+def test_the_surest_predictions_still_have_an_order() -> None:
+    raw = np.linspace(-0.5, 1.6, 400)
+    p = bounded(raw)
+    assert (np.diff(p) > 0).all()
+    assert 0 < p[0] < p[-1] < 1
+    inside = (raw > 0.02) & (raw < 0.98)
+    np.testing.assert_allclose(p[inside], raw[inside])
