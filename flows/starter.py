@@ -27,7 +27,7 @@ bootstrap_queries = 1000
 new_model_queries = 128
 # Who chooses them: stratified or random (an order of each model's own), panel (one order that tells
 # most about anybody; for fewer than 64 queries), adaptive (by the model's own answers, in rounds),
-# spread (one fixed order, even over tasks, which also serves while there is no map made by factors).
+# spread (one fixed order, even over tasks; it also serves while there is no map made by factors).
 strategy = "stratified"
 # adaptive: training queries per round. Every round starts the model anew, so not a handful.
 adaptive_batch = 32
