@@ -57,8 +57,8 @@ def geometry_section(frame: pl.DataFrame) -> list[str]:
         "Kendall over all pairs. Euclidean and cosine: between embeddings. History: the "
         "method's own expected share of the bank's queries on which the two differ, from what "
         "others answered there; predicted: the same on test queries, from their texts. Profile: "
-        "Euclidean distance between its predictions. Pool: P1 with all scores; held-out: P2 at 256. Bar: how "
-        "often two models differ on the training queries themselves (under profile).",
+        "Euclidean distance between its predictions. Pool: P1 with all scores; held-out: P2 at "
+        "256. Bar: how often two models differ on the training queries themselves (under profile).",
         "",
     ]
     kinds = ("euclidean", "cosine", "history", "predicted", "profile")
