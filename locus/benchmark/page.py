@@ -87,6 +87,7 @@ class Findings:
 def write_page(measured: Measured, found: Findings) -> str:
     """The whole page."""
     lines = [*_head(measured, found), *_summary(measured, found)]
+    lines += _others(measured, found)
     for protocol, budget in DETAILED:
         lines += _detail(measured, found, protocol, budget)
     lines += _bank(measured, found)
@@ -186,6 +187,29 @@ def _summary(measured: Measured, found: Findings) -> list[str]:
     if protocol == "P2" and "P2-all" in found.figures:
         lines += ["", f"P2-all, the same measures. {WHAT['P2-all']}"]
         lines += found.figure("P2-all", "P2-all: measures against budget")
+    return lines
+
+
+def _others(measured: Measured, found: Findings) -> list[str]:
+    """The other protocols in one table each: AUC / BCE / hit@1, mean over seeds."""
+    lines = []
+    for protocol in WHAT:
+        results = found.results.filter(protocol=protocol)
+        if protocol == _summarised(measured) or results.is_empty():
+            continue
+        budgets = sorted(results["budget"].unique(), key=lambda b: b or 10**9)
+        rows = []
+        for method in measured.methods:
+            cells = [method]
+            for budget in budgets:
+                mean = results.filter(method=method, budget=budget).mean().row(0, named=True)
+                values = [number(mean[measure]) for measure in SUMMARY]
+                cells.append(NONE if mean["bce"] is None else " / ".join(values))
+            if any(cell != NONE for cell in cells[1:]):
+                rows.append(cells)
+        titles = " / ".join(SUMMARY.values())
+        lines += ["", f"## {protocol}: {titles} at each budget", "", WHAT[protocol], ""]
+        lines += table(["method", *map(_budget, budgets)], rows)
     return lines
 
 

@@ -159,11 +159,11 @@ def _methods(options: Options) -> list[str]:
 
 
 def _measure(bench: Bench, jobs: list[Job], options: Options) -> dict[str, str]:
+    jobs = [job for job in jobs if job.protocol in (options.protocols or BUDGETS)]
     for job in jobs:
         if job.method in options.again:
             for cell in job.cells:
                 bench.store.forget(cell)
-    jobs = [job for job in jobs if job.protocol in (options.protocols or BUDGETS)]
     missing = [job for job in jobs if not all(map(bench.store.has, job.cells))]
     n_cells = sum(len(job.cells) for job in jobs)
     log.info(
