@@ -162,7 +162,7 @@ class FactorPlacement:
         """Public embeddings [B, 128].
 
         The squared Euclidean distance of two vectors is the mean squared difference of their
-        predicted scores over the bank's queries (before clipping); unused numbers are 0.
+        predicted scores over the bank's queries (before they are bounded); unused numbers are 0.
         """
         padded = np.zeros((len(placed.mean_Bk), D_MODEL), dtype=np.float32)
         padded[:, : self.basis_kd.shape[1]] = placed.weights_Bk @ self.basis_kd
