@@ -199,6 +199,21 @@ class Scores:
             {name: None if value is None else list(value) for name, value in given.items()},
         )
 
+    def current_answers(self, model_id: str, tasks: Sequence[str] | None = None) -> pl.DataFrame:
+        """The current answer of a model to each query, with its query, task, version and run.
+
+        Args:
+            model_id: the model.
+            tasks: only queries of these tasks.
+
+        Returns:
+            The columns of table ``score`` but ``run_id``; of ``query`` but ``added_at``;
+            ``source``, ``output_type``, ``primary_metric`` of the task; ``backend``,
+            ``backend_args``; ``harness_version`` (lm-eval's, of an evaluation, NULL of an import).
+        """
+        given = {"model_id": model_id, "tasks": None if tasks is None else list(tasks)}
+        return self._session.frame(query("export_rows"), given)
+
     def scores_digest(self) -> pl.DataFrame:
         """Per model a digest of its current train-split scores; another digest means new scores.
 

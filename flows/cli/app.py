@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import decide, imports, look, models, operate, route
+from flows.cli import decide, exports, imports, look, models, operate, route
 from flows.cli.terminal import error_line, say_error
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ Settings come from `locus.toml` in the working directory (or where `LOCUS_CONFIG
 )
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
+app.add_typer(exports.app, name="export")
 app.add_typer(operate.run_app, name="run")
 operate.register(app)
 route.register(app)
