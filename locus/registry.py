@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from locus.durable import whole_file
+from locus.evaluation.backends import check_arguments
 from locus.ids import InvalidIdError, model_id
 
 Scalar = str | int | float | bool
@@ -31,7 +32,8 @@ class ModelSpec(BaseModel):
     Attributes:
         id: the model's id, for example ``org/name``.
         backend: the lm-eval backend that runs it, for example ``hf``.
-        args: what that backend is given, for example ``{pretrained: ./models/x}``.
+        args: what that backend is given, for example ``{pretrained: ./models/x}``; for a service
+            its model, address and the name of the variable that holds its key, never the key.
         revision: commit of a hub model (40 hexadecimal digits); a local folder needs none, its
             content is its revision.
         params_b: parameters in billions.
@@ -75,6 +77,7 @@ class ModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _pinned(self) -> "ModelSpec":
+        check_arguments(self.backend, self.args)
         if self.backend == "hf":
             if not self.args.get("pretrained"):
                 raise ValueError("backend hf needs args.pretrained: a local folder or a hub id")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from locus.evaluation.service import SEVERITY, Outcome
 from locus.ids import QueryId, query_id
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,9 @@ def ask(
     Returns:
         One dict a question, with the keys of `locus.frames.SCORES` that the harness knows:
         query_id, status, score, metric, filter, metrics, response, latency_ms (the mean of this
-        call), tokens_in, tokens_out, hashes, scored_at.
+        call for a local model, the query's own for a service), tokens_in, tokens_out, hashes,
+        scored_at. A service's failure has another status than ``ok`` and no score, with the
+        reason under ``detail``.
 
     Raises:
         HarnessError: an answer to something that was not asked, a question left out, or a score
@@ -144,16 +147,31 @@ def ask(
         {"tasks": chosen, "groups": {}, "group_map": {}},
         bootstrap_iters=0,
         log_samples=True,
+        apply_chat_template=getattr(lm, "takes_messages", False),
     )
     n = sum(map(len, asked.values()))
     latency = 1000 * (time.perf_counter() - started) / n
+    outcomes = _outcomes(lm, chosen)
     rows: list[dict[str, Any]] = []
     for name, qs in asked.items():
         by_query = _group(chosen[name], result["samples"][name], {q.query_id for q in qs})
         for identity, samples in by_query.items():
-            row = _row(lm, chosen[name], samples)
-            rows.append({**row, "query_id": identity, "latency_ms": latency})
+            known = {"query_id": identity, "latency_ms": latency}
+            if outcomes is None:
+                rows.append({**_row(lm, chosen[name], samples), **known})
+            else:
+                rows.append({**known, **_service_row(chosen[name], samples, outcomes[identity])})
     return rows
+
+
+def _outcomes(lm: Any, tasks: Mapping[str, Any]) -> dict[QueryId, list[Outcome]] | None:
+    """What came of each question's requests, by the document they were made of; None if local."""
+    if not hasattr(lm, "take_outcomes"):
+        return None
+    found: dict[QueryId, list[Outcome]] = defaultdict(list)
+    for instance, outcome in lm.take_outcomes():
+        found[question(tasks[instance.task_name], instance.doc).query_id].append(outcome)
+    return found
 
 
 def _group(
@@ -172,6 +190,40 @@ def _group(
 
 
 def _row(lm: Any, task: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    tokens_in, tokens_out = _tokens(lm, task, samples[0])
+    return {
+        **_scored(task, samples),
+        **_frame_of(task, samples[0]),
+        "status": "ok",
+        "response": _response(task, samples[0]),
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+    }
+
+
+def _service_row(
+    task: Any, samples: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """A question that a service was asked: its status is the worst of its requests'."""
+    worst = max(outcomes, key=lambda outcome: SEVERITY.index(outcome.status))
+    read = [o.tokens_in for o in outcomes]
+    written = [o.tokens_out for o in outcomes]
+    row = {
+        **_frame_of(task, samples[0]),
+        "status": worst.status,
+        "detail": worst.detail,
+        "tokens_in": None if None in read else sum(n for n in read if n is not None),
+        "tokens_out": None if None in written else sum(n for n in written if n is not None),
+        "latency_ms": sum(o.latency_ms for o in outcomes),
+    }
+    if worst.status == "ok":
+        return {**row, **_scored(task, samples), "response": _response(task, samples[0])}
+    said = worst.value if isinstance(worst.value, str) else None
+    return {**row, "score": None, "metrics": None, "response": said}
+
+
+def _scored(task: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The score and all metrics of a question."""
     metric, filter_name = primary_metric(task)
     metrics = {
         f"{name},{sample['filter']}": float(sample[name])
@@ -185,20 +237,18 @@ def _row(lm: Any, task: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, 
             f"task {task.config.task!r}: metric {metric!r} gave {score!r}, and a score is a number "
             "from 0 to 1; list another metric first in the task's metric_list"
         )
-    first = samples[0]
-    tokens_in, tokens_out = _tokens(lm, task, first)
+    return {"score": score, "metrics": json.dumps(metrics, sort_keys=True)}
+
+
+def _frame_of(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says whatever came of it."""
+    metric, filter_name = primary_metric(task)
     return {
-        "status": "ok",
-        "score": score,
         "metric": metric,
         "filter": filter_name,
-        "metrics": json.dumps(metrics, sort_keys=True),
-        "response": _response(task, first),
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-        "doc_hash": first["doc_hash"],
-        "prompt_hash": first["prompt_hash"],
-        "target_hash": first["target_hash"],
+        "doc_hash": sample["doc_hash"],
+        "prompt_hash": sample["prompt_hash"],
+        "target_hash": sample["target_hash"],
         "scored_at": datetime.now(UTC),
     }
 

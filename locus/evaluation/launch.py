@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from locus.evaluation.backends import key_variable
 from locus.evaluation.request import EvaluationRequest
 
 log = logging.getLogger(__name__)
@@ -53,12 +54,17 @@ class Progress:
     of: int
 
 
-def worker_environment(threads: int | None = None) -> dict[str, str]:
-    """The environment of a worker: what it needs to run, and no secrets."""
+def worker_environment(threads: int | None = None, key: str | None = None) -> dict[str, str]:
+    """The environment of a worker: what it needs to run, and no secret but the one it needs.
+
+    Args:
+        threads: CPU threads; None leaves it to torch.
+        key: environment variable of the key of the service that it asks; None for no key.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES) or name == key
     }
     if threads is not None:
         kept["OMP_NUM_THREADS"] = str(threads)
@@ -100,7 +106,7 @@ def evaluate(
             stdout=subprocess.PIPE,
             stderr=worker_log,
             stdin=subprocess.DEVNULL,
-            env=worker_environment(threads),
+            env=worker_environment(threads, key_variable(request.backend, request.args)),
             # A process group of its own: a timeout ends its children too.
             start_new_session=True,
             text=True,

@@ -7,6 +7,25 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How long a service is waited for; no part of what decides an answer.
+
+    Attributes:
+        timeout_s: seconds for one attempt, all of it.
+        attempts: attempts of one request.
+        wait_s: seconds before the second attempt, doubled for each further one, then jittered.
+        longest_wait_s: no wait is longer; a service that asks for more is not waited for.
+        stop_after: failed requests in a row after which the model is given up until the next run.
+    """
+
+    timeout_s: float = 120.0
+    attempts: int = 4
+    wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    stop_after: int = 8
+
+
+@dataclass(frozen=True)
 class EvaluationRequest:
     """Ask one model some queries.
 
@@ -24,6 +43,7 @@ class EvaluationRequest:
         device: torch device; None picks CUDA where there is one.
         price_in_usd_per_mtok: price of a million tokens read; None where unknown.
         price_out_usd_per_mtok: price of a million tokens written.
+        patience: how long a service is waited for; local models take no notice.
     """
 
     run_id: str
@@ -39,6 +59,7 @@ class EvaluationRequest:
     device: str | None = None
     price_in_usd_per_mtok: float | None = None
     price_out_usd_per_mtok: float | None = None
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def n_queries(self) -> int:
@@ -57,4 +78,5 @@ class EvaluationRequest:
     @classmethod
     def read(cls, path: Path) -> "EvaluationRequest":
         """Read what `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**content, "patience": Patience(**content.get("patience", {}))})

@@ -3,7 +3,8 @@
 ``python -m locus.evaluation.worker REQUEST.json`` prints one JSON line per event on standard
 output (``{"event": "chunk", "done": 256, "of": 960, "part": "<file>"}``); everything that
 libraries say goes to standard error. Chunks whose part is there already are not asked again, so a
-killed worker goes on where it was.
+killed worker goes on where it was. A chunk in which a service failed is kept under a name that no
+later run looks for: what failed is asked again then, what was answered is not planned again.
 """
 
 import json
@@ -12,15 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from locus.evaluation.backends import SERVICES
 from locus.evaluation.harness import HarnessError, Question, ask, load_tasks, questions, versions
 from locus.evaluation.parts import part_name, write_part
 from locus.evaluation.request import EvaluationRequest
+from locus.evaluation.service import UNASKED
+from locus.evaluation.service_model import load_service
+from locus.frames import SCORES
 
 # Exit statuses that the launcher tells apart.
 FAILED = 2
 
 
 def _load_model(request: EvaluationRequest) -> Any:
+    if request.backend in SERVICES:
+        return load_service(request)
     from lm_eval.api.registry import get_model
 
     extra: dict[str, Any] = {"batch_size": request.batch_size}
@@ -42,7 +49,9 @@ def _chunks(request: EvaluationRequest) -> Iterator[list[tuple[str, str]]]:
 
 def _cost(request: EvaluationRequest, row: dict[str, Any]) -> float | None:
     price_in, price_out = request.price_in_usd_per_mtok, request.price_out_usd_per_mtok
-    if price_in is None or price_out is None or row["tokens_in"] is None:
+    if price_in is None or price_out is None:
+        return None
+    if row["tokens_in"] is None or row["tokens_out"] is None:
         return None
     return float(row["tokens_in"] * price_in + row["tokens_out"] * price_out) / 1e6
 
@@ -75,10 +84,12 @@ def run(request: EvaluationRequest, out: TextIO) -> None:
     known = _known(request, tasks)
     lm = _load_model(request)
     tell("loaded", done=done)
+    left_out = _left_out(lm, tasks)
     for path, chunk in todo:
         asked: dict[str, list[Question]] = {}
         for task, query in chunk:
-            asked.setdefault(task, []).append(known[query])
+            if task not in left_out:
+                asked.setdefault(task, []).append(known[query])
         rows = [
             {
                 **row,
@@ -86,11 +97,50 @@ def run(request: EvaluationRequest, out: TextIO) -> None:
                 "revision": request.revision,
                 "cost_usd": _cost(request, row),
             }
-            for row in ask(lm, tasks, asked)
+            for row in (ask(lm, tasks, asked) if asked else [])
         ]
-        write_part(rows, path)
-        done += len(chunk)
-        tell("chunk", done=done, part=path.name)
+        kept = [row for row in rows if row["status"] != UNASKED]
+        failed = _tell_failures(kept)
+        whole = len(kept) == len(chunk) and not failed
+        if not whole:
+            salted = {**settings, "run": request.run_id}
+            path = path.with_name(
+                part_name(request.model_id, request.revision, salted, [q for _, q in chunk])
+            )
+        done += len(kept) - failed
+        if kept:
+            columns = [{name: row[name] for name in SCORES} for row in kept]
+            write_part(columns, path)
+            tell("chunk", done=done, part=path.name)
+        if stopped := getattr(lm, "stopped", None):
+            raise HarnessError(
+                f"{stopped}; {done} of {request.n_queries} queries of {request.model_id!r} are "
+                "done and kept, the next run asks the others"
+            )
+    if left_out:
+        reasons = "; ".join(f"task {task!r}: {why}" for task, why in left_out.items())
+        raise HarnessError(
+            f"{request.model_id!r} can't be asked everything: {reasons}; all else is done and "
+            f"kept ({done} of {request.n_queries}). Ask the model by another backend or "
+            "take the task out of `tasks`"
+        )
+
+
+def _left_out(lm: Any, tasks: dict[str, Any]) -> dict[str, str]:
+    """Tasks that the model can't be asked, with the reason."""
+    obstacle = getattr(lm, "obstacle", None)
+    if obstacle is None:
+        return {}
+    reasons = {name: obstacle(task.OUTPUT_TYPE) for name, task in tasks.items()}
+    return {name: why for name, why in reasons.items() if why is not None}
+
+
+def _tell_failures(rows: list[dict[str, Any]]) -> int:
+    """Log what is not an answer; the number of those that are to be asked again."""
+    for row in rows:
+        if row["status"] != "ok":
+            sys.stderr.write(f"query {row['query_id']}: {row['status']}: {row['detail']}\n")
+    return sum(row["status"] == "error" for row in rows)
 
 
 def _known(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[str, Question]:
