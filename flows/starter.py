@@ -38,6 +38,9 @@ test_queries = 256
 # Models evaluated at the same time, and the longest that one may take.
 parallel = 1
 timeout_minutes = 120
+# Services over HTTP: the longest wait for one answer, and how often a request is sent.
+request_timeout_seconds = 120
+request_attempts = 4
 """
 
 REGISTRY = """\

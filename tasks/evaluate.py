@@ -12,8 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.encoding import encoder_identity
+from locus.evaluation.backends import obstacle as can_not
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
-from locus.evaluation.request import EvaluationRequest
+from locus.evaluation.request import EvaluationRequest, Patience
 from locus.ids import short_hash
 from locus.selection import SPREAD, MapChooser, Plan, plan, plan_by_map, train_missing
 from tasks.discover import Discovered
@@ -68,9 +69,10 @@ def plan_queries(
     chooser = None
     with Warehouse.open(settings.warehouse) as warehouse:
         version = ["task", "task_version"]
-        askable = warehouse.catalogue.tasks("lm-eval").select(version)
+        askable = warehouse.catalogue.tasks("lm-eval").select(*version, "output_type")
         bank = warehouse.catalogue.queries(columns=["query_id", "split", *version])
-        bank = bank.join(askable, on=version, how="semi")
+        bank = bank.join(askable, on=version)
+        barred = {model.spec.id: _barred(model, askable) for model in models}
         answers = {}
         for model in models:
             answered = warehouse.scores.answered(model.spec.id, model.revision)
@@ -81,7 +83,9 @@ def plan_queries(
         needy = [
             model
             for model, scores in answers.items()
-            if obstacle is None and train_missing(bank, scores, ask.new_model_queries)
+            if obstacle is None
+            and not barred[model]
+            and train_missing(bank, scores, ask.new_model_queries)
         ]
         if active is not None and needy:
             chooser = _chooser(settings, warehouse, active, bank)
@@ -97,10 +101,12 @@ def plan_queries(
             )  # fmt: skip
             planned.append(PlannedModel(model, by_map, str(active["checkpoint_id"])))
             continue
-        # Whom a map could choose for and who isn't needy has the training queries already.
-        n_new = ask.new_model_queries if obstacle else 0
+        # Whom a map could choose for and who isn't needy has the training queries already. A map
+        # knows nothing of what one model alone can't be asked: there the spread order chooses.
+        no = barred[model.spec.id]
+        n_new = ask.new_model_queries if obstacle or no else 0
         by_spread = plan(
-            bank,
+            bank.filter(~pl.col("task").is_in(list(no))),
             scores,
             n_train=ask.bootstrap_queries if active is None else n_new,
             n_val=None if active is None else 0,
@@ -108,7 +114,19 @@ def plan_queries(
         )
         planned.append(PlannedModel(model, by_spread))
     _tell(planned, obstacle)
+    for model_id, reasons in barred.items():
+        for name, why in reasons.items():
+            log.info("plan: %s is not asked task %r: %s", model_id, name, why)
     return planned
+
+
+def _barred(model: Discovered, tasks: pl.DataFrame) -> dict[str, str]:
+    """Tasks that this model's backend can't be asked, with the reason."""
+    reasons = {
+        name: can_not(model.spec.backend, model.spec.args, output_type)
+        for name, output_type in tasks.select("task", "output_type").iter_rows()
+    }
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
 def _obstacle(settings: Settings, active: Mapping[str, Any] | None) -> str | None:
@@ -257,6 +275,7 @@ def _request(settings: Settings, planned: PlannedModel, run_id: str) -> Evaluati
         # A folder per model and revision: parts outlive the run that wrote them.
         parts=str(settings.parts / short_hash(f"{spec.id}@{planned.model.revision}")),
         task_folders=[str(folder) for folder in settings.task_folders],
+        patience=Patience(timeout_s=ask.request_timeout_seconds, attempts=ask.request_attempts),
         chunk_size=ask.chunk_size,
         batch_size=ask.batch_size,
         device=ask.device,

@@ -63,6 +63,12 @@ class EvaluationSettings(BaseModel):
     chunk_size: PositiveInt = Field(default=256, description="queries per part")
     batch_size: PositiveInt = Field(default=64, description="sequences per forward pass")
     timeout_minutes: PositiveFloat = Field(default=120, description="wall time per model")
+    request_timeout_seconds: PositiveFloat = Field(
+        default=120, description="longest wait for one answer of a service over HTTP"
+    )
+    request_attempts: PositiveInt = Field(
+        default=4, description="times a request to a service is sent before it counts as failed"
+    )
     device: str | None = Field(default=None, description="torch device; empty picks a GPU if any")
 
 

@@ -52,6 +52,26 @@ def key_variable(backend: str, args: Mapping[str, Any]) -> str | None:
     return service.key_variable
 
 
+def obstacle(backend: str, args: Mapping[str, Any], output_type: str | None) -> str | None:
+    """Why a backend can't be asked tasks of a type; None if it can, or the type isn't known.
+
+    Args:
+        backend: lm-eval backend.
+        args: its arguments.
+        output_type: lm-eval's name of what a task wants, such as ``multiple_choice``.
+    """
+    service = SERVICES.get(backend)
+    if service is None or output_type in (None, "generate_until"):
+        return None
+    if output_type != "multiple_choice":
+        return f"services are not asked tasks of type {output_type}"
+    if service.chat:
+        return "chat services give no log-likelihoods, which multiple choice needs"
+    if "tokenizer" not in args:
+        return "multiple choice needs args.tokenizer, the service's own tokenizer"
+    return None
+
+
 def check_arguments(backend: str, args: Mapping[str, Any]) -> None:
     """Check the arguments of a service's backend; any other backend passes.
 

@@ -48,18 +48,6 @@ class ServiceModel:
         """Why nothing more is asked; None while all is well."""
         return self._caller.stopped
 
-    def obstacle(self: Any, output_type: str) -> str | None:
-        """Why tasks of this type can't be asked; None if they can."""
-        if output_type == "generate_until":
-            return None
-        if output_type != "multiple_choice":
-            return f"services are not asked tasks of type {output_type}"
-        if self.takes_messages:
-            return "chat services give no log-likelihoods, which multiple choice needs"
-        if self.tokenizer is None:
-            return "multiple choice needs args.tokenizer, the service's own tokenizer"
-        return None
-
     def take_outcomes(self) -> list[tuple[Any, Outcome]]:
         """(lm-eval instance, outcome) of every request since the last call."""
         taken, self._outcomes = self._outcomes, []

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from locus.evaluation.backends import SERVICES
+from locus.evaluation.backends import SERVICES, obstacle
 from locus.evaluation.harness import HarnessError, Question, ask, load_tasks, questions, versions
 from locus.evaluation.parts import part_name, write_part
 from locus.evaluation.request import EvaluationRequest
@@ -84,7 +84,7 @@ def run(request: EvaluationRequest, out: TextIO) -> None:
     known = _known(request, tasks)
     lm = _load_model(request)
     tell("loaded", done=done)
-    left_out = _left_out(lm, tasks)
+    left_out = _left_out(request, tasks)
     for path, chunk in todo:
         asked: dict[str, list[Question]] = {}
         for task, query in chunk:
@@ -126,12 +126,12 @@ def run(request: EvaluationRequest, out: TextIO) -> None:
         )
 
 
-def _left_out(lm: Any, tasks: dict[str, Any]) -> dict[str, str]:
-    """Tasks that the model can't be asked, with the reason."""
-    obstacle = getattr(lm, "obstacle", None)
-    if obstacle is None:
-        return {}
-    reasons = {name: obstacle(task.OUTPUT_TYPE) for name, task in tasks.items()}
+def _left_out(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[str, str]:
+    """Tasks that the model can't be asked, with the reason; a plan leaves them out beforehand."""
+    reasons = {
+        name: obstacle(request.backend, request.args, task.OUTPUT_TYPE)
+        for name, task in tasks.items()
+    }
     return {name: why for name, why in reasons.items() if why is not None}
 
 

@@ -102,7 +102,12 @@ def mapless(tmp_path: Path) -> World:
         rows = [{"model_id": m.spec.id, "source": "registry"} for m in MODELS]
         w.catalogue.add_models(contracts.build(contracts.ModelFrame, rows))
         tasks = [
-            {"task": t, "task_version": "1", "source": "lm-eval" if t in REGISTERED else "matrix"}
+            {
+                "task": t,
+                "task_version": "1",
+                "source": "lm-eval" if t in REGISTERED else "matrix",
+                "output_type": "multiple_choice" if t == "left" else "generate_until",
+            }
             for t in (*REGISTERED, ELSEWHERE)
         ]
         w.catalogue.add_tasks(contracts.build(contracts.TaskFrame, tasks))
@@ -286,3 +291,23 @@ sys.exit(str(sorted({{"torch", "lm_eval"}} & set(sys.modules))))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("strategy", ["spread", "stratified"])
+def test_a_model_is_not_planned_what_its_backend_cannot_do(
+    world: World, strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    chat = ModelSpec(
+        id="org/chat", backend="local-chat-completions", args={"model": "m", "base_url": url}
+    )
+    with Warehouse.open(world.settings(strategy).warehouse) as w:
+        rows = [{"model_id": chat.id, "source": "registry"}]
+        w.catalogue.add_models(contracts.build(contracts.ModelFrame, rows))
+    caplog.set_level(logging.INFO, "locus.pipeline")
+    settings = world.settings(strategy, 12, test_queries=4)
+    local, served = plan_queries.fn(settings, [MODELS[0], Discovered(chat, "r")])
+    assert set(served.plan.queries) == {"right"}
+    assert served.plan.n_queries == 12 + 4
+    assert set(local.plan.queries) == set(REGISTERED)
+    assert "org/chat is not asked task 'left'" in caplog.text
