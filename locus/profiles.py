@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locus.bank import Array
+from locus.embedding.calibration import sigmoid
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -108,16 +109,11 @@ def _scores(ease_q: Floats, accuracy: float, sharpness: float) -> Floats:
     low, high = centre - x.max(), centre - x.min()
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _sigmoid(x + middle).mean() < accuracy:
+        if sigmoid(x + middle).mean() < accuracy:
             low = middle
         else:
             high = middle
-    return _sigmoid(x + (low + high) / 2)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    """Without overflow on either side."""
-    return np.asarray(0.5 * (1 + np.tanh(x / 2)))
+    return sigmoid(x + (low + high) / 2)
 
 
 def find(

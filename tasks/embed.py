@@ -19,6 +19,7 @@ from locus.embedding.maps import AttentionMap, FactorMap, ModelMap, queries_of
 from locus.encoding import encoder_identity
 from locus.encoding.surface import SURFACE
 from locus.matrix import ScoreMatrix
+from locus.peers.trivial import bce
 from tasks.features import query_features
 from tasks.lineage import git_sha, versions
 from tasks.settings import Settings, TrainingSettings
@@ -137,10 +138,10 @@ def _learn_factors(data: _Training, settings: TrainingSettings) -> _Learned:
     placement.fit(bank, settings.seed)
     p_MV = placement.predict(placement.place(bank.values_MQ), bank.val_queries)
     known = ~np.isnan(bank.val_values_MV)
-    p, y = np.clip(p_MV[known].astype(np.float64), 1e-4, 1 - 1e-4), bank.val_values_MV[known]
+    right = (p_MV > 0.5) == (bank.val_values_MV > 0.5)
     metrics = {
-        "val_bce": float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()),
-        "val_accuracy": float(((p > 0.5) == (y > 0.5)).mean()),
+        "val_bce": bce(p_MV, bank.val_values_MV),
+        "val_accuracy": float(right[known].mean()),
         "factors": int(placement.factors_Qk.shape[1] - len(placement.with_offset)),
     }
     config = {**placement.config.to_dict(), "seed": settings.seed}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 
 from locus.bank import Array
 from locus.encoding.surface import SURFACE, surface
@@ -27,6 +26,5 @@ def query_features(
     found, phi_Np = warehouse.vectors.encodings(identity, ids)
     if not found:
         return [], np.zeros((0, len(SURFACE)), dtype=np.float32)
-    texts = warehouse.catalogue.queries(columns=["query_id", "text"])
-    of = dict(texts.filter(pl.col("query_id").is_in(found)).iter_rows())
+    of = dict(warehouse.catalogue.queries(ids=found, columns=["query_id", "text"]).iter_rows())
     return found, np.concatenate([phi_Np, surface([of[query] for query in found])], axis=1)

@@ -5,9 +5,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from locus.bank import Array
-from locus.benchmark.metrics import RIGHT
 from locus.benchmark.protocols import ALL, columns_of
 from locus.benchmark.results import Measured
+from locus.similarity import observed_disagreement, predicted_disagreement
 
 Floats = NDArray[np.float64]
 
@@ -33,19 +33,7 @@ def disagreement(y_BT: Array) -> Floats:
 
     NaN for two models without a common query.
     """
-    known = ~np.isnan(y_BT)
-    right = ((y_BT >= RIGHT) & known).astype(np.float64)
-    wrong = known.astype(np.float64) - right
-    common = known.astype(np.float64) @ known.T.astype(np.float64)
-    apart = right @ wrong.T + wrong @ right.T
-    return np.divide(apart, common, out=np.full_like(apart, np.nan), where=common > 0)
-
-
-def predicted_disagreement(p_BT: Array) -> Floats:
-    """Expected share of queries on which two models differ, were their answers independent."""
-    p = p_BT.astype(np.float64)
-    one_right = p @ (1 - p).T
-    return np.asarray((one_right + one_right.T) / p.shape[1])
+    return observed_disagreement(y_BT).rate_MM
 
 
 def euclidean(z_Bd: Array) -> Floats:
@@ -112,7 +100,7 @@ def geometry(measured: Measured) -> pl.DataFrame:
             n_pairs = 0
             for _, arrays in measured.outputs(protocol, method, budget):
                 kinds = {
-                    "predicted": predicted_disagreement(arrays["test"]),
+                    "predicted": predicted_disagreement(arrays["test"].T),
                     "profile": euclidean(arrays["test"]),
                 }
                 if "vectors" in arrays:
@@ -121,7 +109,7 @@ def geometry(measured: Measured) -> pl.DataFrame:
                         "cosine": cosine(arrays["vectors"]),
                     }
                 if "knows_bank" in arrays:
-                    kinds["history"] = predicted_disagreement(arrays["bank"])
+                    kinds["history"] = predicted_disagreement(arrays["bank"].T)
                 for kind, distance_BB in kinds.items():
                     n_pairs, values = correlations(distance_BB, observed)
                     found.setdefault(kind, []).append(values)

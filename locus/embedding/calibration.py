@@ -38,7 +38,7 @@ class Calibration:
         prior, strength = np.array([0.0, 1.0]), np.array([1e-6, 1.0])
         times = np.ones_like(p) if weight is None else weight
         for _ in range(25):
-            q = _sigmoid(x @ beta)
+            q = sigmoid(x @ beta)
             gradient = x.T @ (times * (y - q)) - strength * (beta - prior)
             hessian = (x * (times * q * (1 - q))[:, None]).T @ x + np.diag(strength)
             step = np.linalg.solve(hessian, gradient)
@@ -49,7 +49,7 @@ class Calibration:
 
     def __call__(self, p: Floats) -> NDArray[np.float32]:
         """Calibrated probabilities, float32, of predictions strictly within (0, 1)."""
-        return _sigmoid(self.intercept + self.slope * logit(p)).astype(np.float32)
+        return sigmoid(self.intercept + self.slope * logit(p)).astype(np.float32)
 
 
 UNCALIBRATED = Calibration(0.0, 1.0)
@@ -72,5 +72,6 @@ def logit(p: Floats) -> Floats:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)))
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)), without overflow on either side."""
+    return np.asarray(0.5 * (1 + np.tanh(x / 2)))

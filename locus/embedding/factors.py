@@ -223,9 +223,8 @@ class FactorPlacement:
 
     def item_features(self, targets: Queries) -> tuple[Floats, Floats]:
         """Mean score [T] and features [T, k] of queries that nobody has answered."""
-        outputs = self.text(targets.phi_Qp, targets.surface_Qs)
-        soft_Tn = self.text.memberships(targets.phi_Qp)
-        return outputs[:, 0], np.concatenate([outputs[:, 1:], self._offsets(soft_Tn)], axis=1)
+        scale = self.config.own_offset
+        return read_items(self.text, self.with_offset, scale, targets.phi_Qp, targets.surface_Qs)
 
     def _offsets(self, member_Tn: Floats) -> Floats:
         """Features [T, n'] by which a model has an offset of its own on a benchmark."""
@@ -302,6 +301,27 @@ class _Pairs:
             np.concatenate(self.seen),
             np.concatenate(self.weight),
         )
+
+
+def read_items(
+    text: TextMap,
+    with_offset: NDArray[np.int64],
+    own_offset: float,
+    phi_Tp: Array,
+    surface_Ts: Array | None,
+) -> tuple[Floats, Floats]:
+    """Mean score [T] and features [T, k] of queries, read from their texts.
+
+    Args:
+        text: the map from texts.
+        with_offset: benchmarks on which models have offsets of their own.
+        own_offset: scale of those offsets.
+        phi_Tp: encodings.
+        surface_Ts: surface features; None where the bank had none.
+    """
+    outputs = text(phi_Tp, surface_Ts)
+    offsets = own_offset * text.memberships(phi_Tp)[:, with_offset]
+    return outputs[:, 0], np.concatenate([outputs[:, 1:], offsets], axis=1)
 
 
 def posterior(values_BQ: Floats, items: Items) -> tuple[Floats, Floats, Floats]:

@@ -19,27 +19,10 @@ from locus.exports.names import harness_name, task_names
 from locus.imports.bundle import is_revision
 from locus.imports.lm_eval_metrics import as_score
 from locus.imports.lm_eval_results import local_name, redacted_args
+from locus.imports.lm_eval_samples import RECORD_KEYS, SOURCE_ID_KEYS
 from locus.imports.lm_eval_text import options_of, question_text
 
-# Keys of a record that no metric may have.
-_TAKEN = frozenset(
-    {
-        "doc_id",
-        "doc",
-        "target",
-        "arguments",
-        "resps",
-        "filtered_resps",
-        "filter",
-        "metrics",
-        "doc_hash",
-        "prompt_hash",
-        "target_hash",
-        "task_name",
-    }
-)
 _WROTE_NOTHING = (None, "", "None")
-_NAMING = ("id", "question_id", "qid", "source_id", "task_id", "key")
 
 
 @dataclass
@@ -151,7 +134,7 @@ def _task_config(name: str, group: Group) -> dict[str, Any]:
 
 
 def _metric(group: Group) -> str:
-    return UNNAMED_METRIC if group.metric in _TAKEN else group.metric
+    return UNNAMED_METRIC if group.metric in RECORD_KEYS else group.metric
 
 
 def _records(group: Group, notes: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -217,7 +200,7 @@ def _doc_ids(group: Group, documents: list[Any]) -> list[int]:
     A query's name in its source is the number where the document has no name of its own.
     """
     sources = [row["source_id"] or "" for row in group.rows]
-    named = any(isinstance(d, dict) and any(key in d for key in _NAMING) for d in documents)
+    named = any(isinstance(d, dict) and any(key in d for key in SOURCE_ID_KEYS) for d in documents)
     plain = all(s.isascii() and s.isdigit() and s == str(int(s)) for s in sources)
     if plain and not named and len(set(sources)) == len(sources):
         return [int(source) for source in sources]
@@ -269,7 +252,7 @@ def _metrics(
             name, filtered = metric, key[len(metric) + 1 :]
         else:
             name, _, filtered = key.partition(",")
-        if name and name not in _TAKEN:
+        if name and name not in RECORD_KEYS:
             told.setdefault(filtered or group.filter, {})[name] = value
     value = told[group.filter][metric]
     if status == "ok":

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from locus.embedding.calibration import sigmoid
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -124,8 +126,3 @@ def _form(x_Pk: Floats, inverse_of_Pkk: Floats) -> Floats:
 def _logdet(x_Pkk: Floats) -> Floats:
     sign, log = np.linalg.slogdet(x_Pkk)
     return np.asarray(np.where(sign > 0, log, np.nan))
-
-
-def sigmoid(x: Floats) -> Floats:
-    """Without overflow on either side."""
-    return np.asarray(0.5 * (1 + np.tanh(x / 2)))

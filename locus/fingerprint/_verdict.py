@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from locus.bank import Array
+from locus.embedding.calibration import sigmoid
 from locus.fingerprint._draws import RIGHT, Draws, Place
 from locus.fingerprint._statistic import (
     FingerprintError,
@@ -13,7 +14,6 @@ from locus.fingerprint._statistic import (
     agreement,
     logistic,
     place_features,
-    sigmoid,
 )
 from locus.similarity import observed_disagreement
 

@@ -16,8 +16,7 @@ from locus.imports.bundle import ProblemLog, visible
 from locus.imports.lm_eval_results import is_shallow, repair
 from locus.imports.lm_eval_text import options_of, prompt_text, question_text
 
-# Keys of a record that are no metric.
-_FIXED = frozenset(
+RECORD_KEYS = frozenset(
     {
         "doc_id",
         "doc",
@@ -33,7 +32,11 @@ _FIXED = frozenset(
         "task_name",
     }
 )
-_SOURCE_ID = ("id", "question_id", "qid", "source_id", "task_id", "key")
+"""Keys of a record that are no metric."""
+
+SOURCE_ID_KEYS = ("id", "question_id", "qid", "source_id", "task_id", "key")
+"""Keys of a document that may hold its id at its source."""
+
 _NOT_JSON = "not valid JSON"
 _CATEGORY = ("category", "subject", "subfield")
 
@@ -226,7 +229,7 @@ def _document(
     output_type = output_type or _output_type(requests, rated)
     response, is_empty = _response(record.get("resps"), output_type)
     fields = doc if isinstance(doc, dict) else {}
-    named = (fields.get(key) for key in _SOURCE_ID)
+    named = (fields.get(key) for key in SOURCE_ID_KEYS)
     source = next((v for v in named if isinstance(v, str | int) and str(v)), record["doc_id"])
     groups = (fields.get(key) for key in _CATEGORY)
     target = record.get("target")
@@ -276,9 +279,9 @@ def _metrics(record: dict[str, Any]) -> dict[str, Any]:
     """The metrics of a record: those it lists, else every key that is not one of the fixed."""
     listed = record.get("metrics")
     if isinstance(listed, list):
-        names = [key for key in listed if isinstance(key, str) and key not in _FIXED]
+        names = [key for key in listed if isinstance(key, str) and key not in RECORD_KEYS]
         return {key: record[key] for key in names if key in record}
-    return {key: value for key, value in record.items() if key not in _FIXED}
+    return {key: value for key, value in record.items() if key not in RECORD_KEYS}
 
 
 def _requests(arguments: object) -> list[list[Any]]:

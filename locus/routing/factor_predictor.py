@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locus.embedding.calibration import Calibration, bounded
-from locus.embedding.factors import FactorPlacement
+from locus.embedding.factors import FactorPlacement, read_items
 from locus.embedding.textmap import KernelConfig, TextMap
 
 Array = NDArray[np.float32]
@@ -63,11 +63,10 @@ class FactorPredictor:
         """Mean score [T] of each query and its features [T, e] in public coordinates."""
         width = self.text.phi_Lp.shape[1]
         surface = x_Tf[:, width:] if self.text.surface_Ls.shape[1] else None
-        phi = x_Tf[:, :width]
-        outputs = self.text(phi, surface)
-        offsets = self.own_offset * self.text.memberships(phi)[:, self.with_offset]
-        features_Tk = np.concatenate([outputs[:, 1:], offsets], axis=1)
-        return outputs[:, 0], features_Tk @ self.to_public_ke
+        mean_T, features_Tk = read_items(
+            self.text, self.with_offset, self.own_offset, x_Tf[:, :width], surface
+        )
+        return mean_T, features_Tk @ self.to_public_ke
 
     def prepare(self, z_Md: Array) -> "PreparedFactors":
         """Keep the numbers of the embeddings that are in use."""

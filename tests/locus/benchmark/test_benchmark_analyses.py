@@ -14,10 +14,10 @@ from locus.benchmark.geometry import (
     cosine,
     disagreement,
     euclidean,
-    predicted_disagreement,
 )
 from locus.benchmark.stability import moved_and_found
 from locus.benchmark.tables import difference, number, plain, table
+from locus.similarity import predicted_disagreement
 
 NAN = np.nan
 
@@ -56,7 +56,7 @@ def test_distances_by_hand() -> None:
     assert np.isnan(apart[0, 2])
     assert apart[1, 2] == 1
     p = np.array([[1.0, 0.0], [0.5, 0.0]], dtype=np.float32)
-    assert predicted_disagreement(p)[0, 1] == pytest.approx(0.25)
+    assert predicted_disagreement(p.T)[0, 1] == pytest.approx(0.25)
     z = np.array([[3, 0], [0, 4], [6, 0], [0, 0]], dtype=np.float32)
     assert euclidean(z)[0, 1] == 5
     assert cosine(z)[0, 1] == pytest.approx(1)
