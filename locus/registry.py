@@ -7,14 +7,17 @@ code from a model's repository is never run, and a hub model is pinned to a comm
 import hashlib
 import re
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from locus.budget import Budget
 from locus.durable import whole_file
 from locus.evaluation.backends import check_arguments
 from locus.ids import InvalidIdError, model_id
+from locus.prices import Price
 
 Scalar = str | int | float | bool
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -42,6 +45,10 @@ class ModelSpec(BaseModel):
         released: date of release, ISO 8601.
         price_in_usd_per_mtok: price of a million tokens read, in US dollars.
         price_out_usd_per_mtok: price of a million tokens written, in US dollars.
+        prices: prices with their first days, where they have changed; instead of the two above.
+        chat_template: put questions through the tokenizer's chat template.
+        system_instruction: what the model is told before every question.
+        budget: the most that one run may spend on this model; what is None is not limited by it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +63,10 @@ class ModelSpec(BaseModel):
     released: str | None = Field(default=None, max_length=40)
     price_in_usd_per_mtok: float | None = Field(default=None, ge=0)
     price_out_usd_per_mtok: float | None = Field(default=None, ge=0)
+    prices: tuple[Price, ...] = ()
+    chat_template: bool = False
+    system_instruction: str | None = Field(default=None, min_length=1, max_length=20_000)
+    budget: Budget = Budget()
 
     @field_validator("id")
     @classmethod
@@ -101,6 +112,14 @@ class ModelSpec(BaseModel):
             return None
         folder = Path(pretrained).expanduser()
         return folder.resolve() if folder.is_dir() else None
+
+    def price_list(self) -> tuple[Price, ...]:
+        """Its prices, those of no known first day first; empty where unknown."""
+        if self.prices:
+            return tuple(sorted(self.prices, key=lambda p: p.valid_from or date.min))
+        if self.price_in_usd_per_mtok is None or self.price_out_usd_per_mtok is None:
+            return ()
+        return (Price(self.price_in_usd_per_mtok, self.price_out_usd_per_mtok),)
 
     def resolved_revision(self) -> str:
         """The revision that scores are filed under.

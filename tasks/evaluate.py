@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from locus.encoding import encoder_identity
 from locus.evaluation.backends import obstacle as can_not
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
-from locus.evaluation.request import EvaluationRequest, Patience
+from locus.evaluation.request import Conditions, EvaluationRequest, Patience
 from locus.ids import short_hash
 from locus.selection import SPREAD, MapChooser, Plan, plan, plan_by_map, train_missing
 from tasks.discover import Discovered
@@ -279,6 +279,18 @@ def _request(settings: Settings, planned: PlannedModel, run_id: str) -> Evaluati
         chunk_size=ask.chunk_size,
         batch_size=ask.batch_size,
         device=ask.device,
-        price_in_usd_per_mtok=spec.price_in_usd_per_mtok,
-        price_out_usd_per_mtok=spec.price_out_usd_per_mtok,
+        prices=spec.price_list(),
+        conditions=_conditions(settings, planned),
+        rate=settings.rate_of(spec.args.get("base_url")),
+    )
+
+
+def _conditions(settings: Settings, planned: PlannedModel) -> Conditions:
+    """How this model is asked; of the tasks only those that it is asked."""
+    own = {name: settings.task_settings.get(name) for name in planned.plan.queries}
+    return Conditions(
+        chat_template=planned.model.spec.chat_template,
+        system_instruction=planned.model.spec.system_instruction,
+        num_fewshot={n: o.num_fewshot for n, o in own.items() if o and o.num_fewshot is not None},
+        metrics={n: o.metric for n, o in own.items() if o and o.metric is not None},
     )

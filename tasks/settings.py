@@ -6,6 +6,7 @@
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
@@ -14,6 +15,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from locus.budget import Budget
+from locus.evaluation.request import Rate
 
 FILE_NAME = "locus.toml"
 FILE_VARIABLE = "LOCUS_CONFIG"
@@ -70,6 +74,60 @@ class EvaluationSettings(BaseModel):
         default=4, description="times a request to a service is sent before it counts as failed"
     )
     device: str | None = Field(default=None, description="torch device; empty picks a GPU if any")
+    memory_gb: PositiveFloat | None = Field(
+        default=None,
+        description="most main memory of one model's worker and its children; empty: no limit",
+    )
+    attempts: PositiveInt = Field(
+        default=3,
+        description="runs in which a query is asked that gets no answer, before it is given up for "
+        "this version of the model",
+    )
+    rest_after_failures: PositiveInt = Field(
+        default=3,
+        description="failed runs in a row after which a model is left alone for a day, then two, "
+        "four, ... up to `rest_days_most`; `locus add-model` asks it at once",
+    )
+    rest_days_most: PositiveInt = Field(default=16, description="longest rest of such a model")
+    budget: Budget = Field(
+        default=Budget(),
+        description="the most that one run may spend on all models together: queries, tokens, usd, "
+        "minutes",
+    )
+    model_budget: Budget = Field(
+        default=Budget(),
+        description="the most that one run may spend on one model; `budget` of models.yaml wins",
+    )
+    canaries: Literal["services", "all", "none"] = Field(
+        default="services",
+        description="models that are asked the same few queries every night, so that a change "
+        "behind an address is seen; a local model can't change without a new revision",
+    )
+    canary_queries: PositiveInt = Field(default=16, description="queries of one model's canary")
+
+
+class TaskSettings(BaseModel):
+    """What is asked of one task in another way than its configuration says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="examples before a question; empty: as the task says"
+    )
+    metric: str | None = Field(
+        default=None,
+        pattern=r"^[^,\s]+(,[^,\s]+)?$",
+        description="metric that is the score, or metric,filter; empty: the first the task lists",
+    )
+
+
+class ProviderSettings(BaseModel):
+    """How often a service may be asked, by all models behind it together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_minute: PositiveFloat | None = None
+    tokens_per_minute: PositiveFloat | None = None
 
 
 class TrainingSettings(BaseModel):
@@ -111,6 +169,13 @@ class Settings(BaseSettings):
     reference_queries: PositiveInt = Field(
         default=2000, description="queries that predictions and routing tables are made for"
     )
+    task_settings: dict[str, TaskSettings] = Field(
+        default_factory=dict, description="by name of a task, what is to be other than it says"
+    )
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict,
+        description="by host (and port) of a service, such as api.example.com, its rate limits",
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
     training: TrainingSettings = TrainingSettings()
 
@@ -129,6 +194,14 @@ class Settings(BaseSettings):
             env_settings,
             TomlConfigSettingsSource(settings_cls, toml_file=settings_file()),
         )
+
+    def rate_of(self, base_url: object) -> Rate:
+        """How often the service at an address may be asked."""
+        host = urlsplit(base_url).netloc if isinstance(base_url, str) else ""
+        limits = self.providers.get(host)
+        if limits is None:
+            return Rate()
+        return Rate(limits.requests_per_minute, limits.tokens_per_minute)
 
     @property
     def warehouse(self) -> Path:

@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+from locus.prices import Price
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,38 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How often a service may be asked.
+
+    Attributes:
+        requests_per_minute: requests within a minute; None for no limit.
+        tokens_per_minute: tokens read and written within a minute; None for no limit.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How questions are put and answers scored: part of what decides a score.
+
+    Attributes:
+        chat_template: put questions through the tokenizer's chat template; services of chat always
+            get messages.
+        system_instruction: what the model is told before every question.
+        num_fewshot: examples before a question, by task, instead of the number that the task says.
+        metrics: metric that is the score, by task, as ``metric`` or ``metric,filter``, instead of
+            the first that the task lists.
+    """
+
+    chat_template: bool = False
+    system_instruction: str | None = None
+    num_fewshot: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EvaluationRequest:
     """Ask one model some queries.
 
@@ -41,9 +76,10 @@ class EvaluationRequest:
         chunk_size: queries of one part; a crash costs one chunk at most.
         batch_size: sequences of one forward pass.
         device: torch device; None picks CUDA where there is one.
-        price_in_usd_per_mtok: price of a million tokens read; None where unknown.
-        price_out_usd_per_mtok: price of a million tokens written.
+        prices: what tokens cost, and since when; empty where unknown.
+        conditions: how questions are put and answers scored.
         patience: how long a service is waited for; local models take no notice.
+        rate: how often a service may be asked; local models take no notice.
     """
 
     run_id: str
@@ -57,9 +93,10 @@ class EvaluationRequest:
     chunk_size: int = 256
     batch_size: int = 32
     device: str | None = None
-    price_in_usd_per_mtok: float | None = None
-    price_out_usd_per_mtok: float | None = None
+    prices: tuple[Price, ...] = ()
+    conditions: Conditions = field(default_factory=Conditions)
     patience: Patience = field(default_factory=Patience)
+    rate: Rate = field(default_factory=Rate)
 
     @property
     def n_queries(self) -> int:
@@ -68,15 +105,38 @@ class EvaluationRequest:
 
     def settings(self) -> dict[str, Any]:
         """What decides an answer besides model and query: part of a part's name."""
-        return {"backend": self.backend, "args": self.args, "num_fewshot": "as the task says"}
+        return {"backend": self.backend, "args": self.args, **asdict(self.conditions)}
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(asdict(self), indent=1, default=_iso)
+        path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationRequest":
         """Read what `write` wrote."""
         content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**content, "patience": Patience(**content.get("patience", {}))})
+        # Of a version before these were there, as after an update in the middle of a night.
+        for gone in ("price_in_usd_per_mtok", "price_out_usd_per_mtok"):
+            content.pop(gone, None)
+        return cls(
+            **{
+                **content,
+                "prices": tuple(map(_price, content.get("prices", ()))),
+                "conditions": Conditions(**content.get("conditions", {})),
+                "patience": Patience(**content.get("patience", {})),
+                "rate": Rate(**content.get("rate", {})),
+            }
+        )
+
+
+def _iso(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{value!r} is nothing for JSON")
+
+
+def _price(content: dict[str, Any]) -> Price:
+    since = content["valid_from"]
+    return Price(**{**content, "valid_from": None if since is None else date.fromisoformat(since)})

@@ -20,6 +20,7 @@ from locus.evaluation.request import EvaluationRequest
 from locus.evaluation.service import UNASKED
 from locus.evaluation.service_model import load_service
 from locus.frames import SCORES
+from locus.prices import price_on
 
 # Exit statuses that the launcher tells apart.
 FAILED = 2
@@ -48,12 +49,10 @@ def _chunks(request: EvaluationRequest) -> Iterator[list[tuple[str, str]]]:
 
 
 def _cost(request: EvaluationRequest, row: dict[str, Any]) -> float | None:
-    price_in, price_out = request.price_in_usd_per_mtok, request.price_out_usd_per_mtok
-    if price_in is None or price_out is None:
+    price = price_on(request.prices, row["scored_at"].date())
+    if price is None or row["tokens_in"] is None or row["tokens_out"] is None:
         return None
-    if row["tokens_in"] is None or row["tokens_out"] is None:
-        return None
-    return float(row["tokens_in"] * price_in + row["tokens_out"] * price_out) / 1e6
+    return price.of(row["tokens_in"], row["tokens_out"])
 
 
 def run(request: EvaluationRequest, out: TextIO) -> None:

@@ -19,6 +19,7 @@ from locus.evaluation.launch import EvaluationFailedError, evaluate, worker_envi
 from locus.evaluation.request import EvaluationRequest, Patience
 from locus.evaluation.service import TryAgainError, raise_for
 from locus.frames import SCORES
+from locus.prices import Price
 from warehouse.contracts import ScoreFrame, validated
 
 pytest.importorskip("tenacity", reason="lm-eval's services need: pip install 'lm-eval[api]'")
@@ -53,8 +54,7 @@ def request_(
         queries={"tiny_copy": ids},
         parts=str(tmp_path / "parts"),
         task_folders=[str(task_folder)],
-        price_in_usd_per_mtok=1.0,
-        price_out_usd_per_mtok=2.0,
+        prices=(Price(1.0, 2.0),),
         patience=QUICK,
     )
 

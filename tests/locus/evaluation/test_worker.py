@@ -15,6 +15,7 @@ from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate, w
 from locus.evaluation.parts import part_name, write_part
 from locus.evaluation.request import EvaluationRequest
 from locus.frames import SCORES
+from locus.prices import Price
 
 
 @pytest.fixture
@@ -34,8 +35,7 @@ def request_(
         task_folders=[str(task_folder)],
         chunk_size=8,
         device="cpu",
-        price_in_usd_per_mtok=1.0,
-        price_out_usd_per_mtok=2.0,
+        prices=(Price(1.0, 2.0),),
     )
 
 
