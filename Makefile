@@ -4,10 +4,12 @@ VENV        ?= .venv
 BIN         := $(VENV)/bin
 # A machine with an NVIDIA GPU keeps torch free (CUDA build); every other one takes the pinned CPU build.
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
+# Tests run beside one another, a file at a time, on as many cores as there are (four at most).
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo bench-eval test lint format clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +26,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 
 demo: setup ## Run the main job end to end on a zoo of tiny local models
 	@$(BIN)/locus demo
+
+bench-eval: setup ## Time our evaluation beside bare lm-eval (about 15 minutes; BENCH_ARGS=--quick)
+	@$(BIN)/python -m locus.evaluation.overhead $(BENCH_ARGS)
 
 test: setup ## Run linters' import contract and the whole test suite
 	@$(BIN)/lint-imports --no-cache

@@ -1,72 +1,29 @@
 """The one path through the pipeline, which `nightly` and `add_model` both take."""
 
 import logging
-from dataclasses import dataclass, field
+from collections import Counter
+from urllib.parse import urlsplit
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from locus.snapshots import Snapshot
+from flows.outcome import Outcome
+from locus.budget import Ledger
+from tasks.canaries import canary_plan, check_drift
 from tasks.discover import Discovered, discover_models, sync_catalogue
-from tasks.embed import embed_models, train_if_needed
+from tasks.embed import embed_models, has_map, train_if_needed
 from tasks.encode import encode_queries
-from tasks.evaluate import Evaluated, PlannedModel, evaluate_model, plan_queries
+from tasks.estimate import expect
+from tasks.evaluate import EVALUATION, Evaluated, evaluate_model
 from tasks.heal import heal_interrupted
+from tasks.plan import PlannedModel, plan_queries
 from tasks.publish import parent_snapshot, publish_snapshot
+from tasks.rest import resting
 from tasks.score import score_pool
 from tasks.settings import Settings
+from warehouse.canaries import KIND as CANARY
+from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
-
-
-@dataclass
-class Outcome:
-    """What a run did.
-
-    Attributes:
-        asked: queries that were planned.
-        recorded: scores added.
-        failed: models whose evaluation ended early, with the reason.
-        placed: models with a new embedding.
-        trained: whether an encoder was trained.
-        snapshot: what was published; None if nothing was new.
-        dry_run: whether this was a rehearsal.
-        plan: queries that were (or would be) asked, by model.
-        later: queries that would be chosen in later rounds, by the answers to these; of a
-            rehearsal only.
-    """
-
-    asked: int = 0
-    recorded: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    placed: list[str] = field(default_factory=list)
-    trained: bool = False
-    snapshot: Snapshot | None = None
-    dry_run: bool = False
-    plan: dict[str, int] = field(default_factory=dict)
-    later: int = 0
-
-    @property
-    def nothing_new(self) -> bool:
-        """Nobody was asked and nothing was published."""
-        return not self.asked and self.snapshot is None
-
-    def headline(self) -> str:
-        """The run in one line."""
-        if self.dry_run:
-            now = f"dry run: would ask {self.asked} queries of {len(self.plan)} models"
-            return f"{now}, then {self.later} more, chosen by the answers" if self.later else now
-        if self.nothing_new:
-            return "nothing new: no model was asked anything, the published snapshot stays"
-        parts = [f"asked {self.asked} queries", f"recorded {self.recorded} scores"]
-        if self.trained:
-            parts.append("trained an encoder")
-        parts.append(f"placed {len(self.placed)} models")
-        if self.failed:
-            parts.append(f"{len(self.failed)} models failed")
-        parts.append(
-            f"published {self.snapshot.snapshot_id}" if self.snapshot else "published nothing"
-        )
-        return ", ".join(parts)
 
 
 def run_pipeline(
@@ -90,21 +47,41 @@ def run_pipeline(
     sync_catalogue(settings)
     models = discover_models(settings, only)
     outcome = Outcome(dry_run=dry_run)
+    if only is None:
+        models = _awake(settings, models, outcome)
     if dry_run:
         planned = _plan(settings, models, {}, outcome)
         outcome.later = sum(p.plan.later for p in planned)
+        _plan_canaries(settings, models, outcome)
         return outcome
+    ledger = Ledger(settings.evaluation.budget)
     asked: dict[str, list[str]] = {}
-    while planned := _plan(settings, models, asked, outcome):
-        for result in _evaluate(settings, planned):
+    in_this_round = models
+    while planned := _plan(settings, in_this_round, asked, outcome):
+        for result in _evaluate(settings, planned, ledger):
+            outcome.asked += result.n_asked
             outcome.recorded += result.n_recorded
-            if result.error:
-                outcome.failed[result.model_id] = result.error
-        models = [
-            p.model for p in planned if p.plan.later and p.model.spec.id not in outcome.failed
-        ]
+            _note(result, outcome)
+        ended = outcome.failed.keys() | outcome.stopped.keys()
+        in_this_round = [p.model for p in planned if p.plan.later and p.model.spec.id not in ended]
+    _ask_canaries(settings, [m for m in models if m.spec.id not in outcome.failed], outcome, ledger)
+    if outcome.stopped and not has_map(settings):
+        # A map learned from what a budget left half done would be taken for the real one, and the
+        # rest would never be asked.
+        outcome.waiting = "the first map is learned once a budget lets all models be asked"
+        log.warning("%s", outcome.waiting)
+        return outcome
     place_and_publish(settings, outcome, may_train=may_train)
     return outcome
+
+
+def _awake(settings: Settings, models: list[Discovered], outcome: Outcome) -> list[Discovered]:
+    """Models but those that rest; the outcome takes these down."""
+    with Warehouse.open(settings.warehouse) as warehouse:
+        outcome.resting = resting(settings, warehouse, models)
+    for model_id, why in outcome.resting.items():
+        log.warning("%s: %s", model_id, why)
+    return [model for model in models if model.spec.id not in outcome.resting]
 
 
 def _plan(
@@ -122,19 +99,77 @@ def _plan(
         return []
     planned = [p for p in plan_queries(settings, models, asked) if p.plan.n_queries]
     for one in planned:
-        name, plan = one.model.spec.id, one.plan
-        asked.setdefault(name, []).extend(q for ids in plan.queries.values() for q in ids)
-        outcome.plan[name] = outcome.plan.get(name, 0) + plan.n_queries
-        outcome.asked += plan.n_queries
+        ids = [query for queries in one.plan.queries.values() for query in queries]
+        asked.setdefault(one.model.spec.id, []).extend(ids)
+    with Warehouse.open(settings.warehouse) as warehouse:
+        for name, expected in expect(warehouse, planned).items():
+            before = outcome.plan.get(name)
+            outcome.plan[name] = expected if before is None else before + expected
     return planned
 
 
-def _evaluate(settings: Settings, planned: list[PlannedModel]) -> list[Evaluated]:
-    with ThreadPoolTaskRunner[Evaluated](max_workers=settings.evaluation.parallel) as runner:
+def _evaluate(
+    settings: Settings, planned: list[PlannedModel], ledger: Ledger, kind: str = EVALUATION
+) -> list[Evaluated]:
+    with Warehouse.open(settings.warehouse) as warehouse:
+        expected = expect(warehouse, planned)
+    hosts = Counter(_host(one) for one in planned)
+    workers = settings.evaluation.parallel
+    with ThreadPoolTaskRunner[Evaluated](max_workers=workers) as runner:
         futures = [
-            runner.submit(evaluate_model, {"settings": settings, "planned": one}) for one in planned
+            runner.submit(
+                evaluate_model,
+                {
+                    "settings": settings,
+                    "planned": one,
+                    "expected": expected[one.model.spec.id],
+                    "ledger": ledger,
+                    "kind": kind,
+                    "beside": min(workers, hosts[_host(one)]),
+                },
+            )
+            for one in planned
         ]
         return [future.result() for future in futures]
+
+
+def _host(planned: PlannedModel) -> str:
+    """Host of the service that is asked; empty for a local model."""
+    return urlsplit(str(planned.model.spec.args.get("base_url", ""))).netloc
+
+
+def _note(result: Evaluated, outcome: Outcome) -> None:
+    """Take down how the evaluation of a model ended."""
+    if result.error:
+        outcome.failed[result.model_id] = result.error
+    if result.stopped:
+        outcome.stopped[result.model_id] = result.stopped
+
+
+def _plan_canaries(
+    settings: Settings, models: list[Discovered], outcome: Outcome
+) -> list[PlannedModel]:
+    with Warehouse.open(settings.warehouse) as warehouse:
+        planned = canary_plan(settings, warehouse, models)
+        outcome.canary_plan = expect(warehouse, planned)
+    return planned
+
+
+def _ask_canaries(
+    settings: Settings, models: list[Discovered], outcome: Outcome, ledger: Ledger
+) -> None:
+    """Ask each model its canaries and look for drift."""
+    planned = _plan_canaries(settings, models, outcome)
+    if not planned:
+        return
+    for result in _evaluate(settings, planned, ledger, CANARY):
+        outcome.canaries += result.n_asked
+        _note(result, outcome)
+    with Warehouse.open(settings.warehouse) as warehouse:
+        for drift in check_drift(warehouse, [one.model for one in planned]):
+            if drift.drifted:
+                outcome.drifted[drift.model] = drift.said
+                log.warning("%s: %s", drift.model, drift.said)
 
 
 def place_and_publish(

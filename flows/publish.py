@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from flows.pipeline import Outcome, place_and_publish
+from flows.outcome import Outcome
+from flows.pipeline import place_and_publish
 from flows.seen import show
 from tasks.lock import pipeline_lock
 from tasks.settings import load_settings

@@ -4,7 +4,7 @@ import logging
 
 from prefect.artifacts import create_markdown_artifact
 
-from flows.pipeline import Outcome
+from flows.outcome import Outcome
 
 log = logging.getLogger("locus.pipeline")
 
@@ -13,12 +13,17 @@ def show(name: str, outcome: Outcome) -> None:
     """Log the outcome and leave it as an artifact of the flow run."""
     log.info("%s: %s", name, outcome.headline())
     lines = [outcome.headline(), ""]
+    why = {**outcome.stopped, **outcome.failed}
     if outcome.plan:
         lines += ["| model | queries | ended early because |", "|---|---|---|"]
         lines += [
-            f"| `{model}` | {n} | {_cell(outcome.failed.get(model, ''))} |"
-            for model, n in sorted(outcome.plan.items())
+            f"| `{model}` | {expected.queries} | {_cell(why.get(model, ''))} |"
+            for model, expected in sorted(outcome.plan.items())
         ]
+    for title, found in (("Left alone", outcome.resting), ("Changed", outcome.drifted)):
+        if found:
+            lines += ["", f"| {title} | why |", "|---|---|"]
+            lines += [f"| `{model}` | {_cell(said)} |" for model, said in sorted(found.items())]
     create_markdown_artifact(key=f"{name}-outcome", markdown="\n".join(lines))
 
 

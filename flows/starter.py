@@ -44,16 +44,28 @@ request_attempts = 4
 """
 
 REGISTRY = """\
-# Models to watch; `locus models add` appends to this list.
+# Models to watch; `locus models add` appends to this list. docs/models.md explains every field,
+# and how an editor checks this file while you write.
 #
 # models:
-#   - id: org/name
-#     backend: hf                      # any lm-eval backend
-#     args: {pretrained: org/name}     # a hub id or a local folder
-#     revision: 0123456789abcdef0123456789abcdef01234567   # commit of a hub model
-#     params_b: 7.2
-#     price_in_usd_per_mtok: 0.10
-#     price_out_usd_per_mtok: 0.30
+#   - id: org/local                   # weights in a folder, relative to this file
+#     args: {pretrained: ./models/local}
+#     params_b: 1.5
+#
+#   - id: org/hub                     # weights from the hub, pinned to a commit; or backend: vllm
+#     args: {pretrained: org/hub, dtype: bfloat16}
+#     revision: 0123456789abcdef0123456789abcdef01234567
+#     chat_template: true
+#
+#   - id: org/chat                    # a service; its key stays in the environment
+#     backend: local-chat-completions
+#     args:
+#       model: chat-large
+#       base_url: https://api.example.com/v1/chat/completions
+#       api_key_env: EXAMPLE_API_KEY
+#     price_in_usd_per_mtok: 0.50
+#     price_out_usd_per_mtok: 1.50
+#     budget: {usd: 2.5}
 models: []
 """
 

@@ -12,6 +12,8 @@ TASKS: dict[str, pl.DataType] = {
     "output_type": pl.String(),
     "primary_metric": pl.String(),
 }
+# What the catalogue knows besides, and an import doesn't.
+CATALOGUED_TASKS: dict[str, pl.DataType] = {**TASKS, "num_fewshot": pl.Int32()}
 
 QUERIES: dict[str, pl.DataType] = {
     "query_id": pl.String(),

@@ -19,7 +19,7 @@ class Price:
     out_usd_per_mtok: float
     valid_from: date | None = None
 
-    def of(self, tokens_in: int, tokens_out: int) -> float:
+    def of(self, tokens_in: float, tokens_out: float) -> float:
         """US dollars for some tokens."""
         return (tokens_in * self.in_usd_per_mtok + tokens_out * self.out_usd_per_mtok) / 1e6
 

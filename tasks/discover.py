@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,19 +59,34 @@ def discover_models(settings: Settings, only: str | None = None) -> list[Discove
     with Warehouse.open(settings.warehouse) as warehouse:
         new = warehouse.catalogue.add_models(_model_frame([d.spec for d in found]))
         warehouse.catalogue.add_revisions(_revision_frame(found))
+        warehouse.prices.replace(_price_frame(specs), [spec.id for spec in specs])
     log.info("registry: %d models, %d of them new to the warehouse", len(found), new)
     return found
 
 
 def _model_frame(specs: Sequence[ModelSpec]) -> pl.DataFrame:
     facts = {"family", "params_b", "released", "license"}
-    facts |= {"price_in_usd_per_mtok", "price_out_usd_per_mtok"}
+    today = datetime.now(UTC).date()
+    rows = []
+    for spec in specs:
+        price = spec.price_now(today)
+        rows.append(
+            {
+                "model_id": spec.id,
+                "org": spec.org,
+                "source": "registry",
+                "price_in_usd_per_mtok": price and price.in_usd_per_mtok,
+                "price_out_usd_per_mtok": price and price.out_usd_per_mtok,
+                **spec.model_dump(include=facts),
+            }
+        )
+    return contracts.build(contracts.ModelFrame, rows)
+
+
+def _price_frame(specs: Sequence[ModelSpec]) -> pl.DataFrame:
     return contracts.build(
-        contracts.ModelFrame,
-        [
-            {"model_id": s.id, "org": s.org, "source": "registry", **s.model_dump(include=facts)}
-            for s in specs
-        ],
+        contracts.PriceFrame,
+        [{"model_id": s.id, **asdict(price)} for s in specs for price in s.price_list()],
     )
 
 

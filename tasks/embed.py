@@ -47,6 +47,12 @@ class _Training:
     task_of: dict[str, str]
 
 
+def has_map(settings: Settings) -> bool:
+    """Whether a map was ever learned: until then models are asked enough to learn one from."""
+    with Warehouse.open(settings.warehouse) as warehouse:
+        return warehouse.checkpoints.active() is not None
+
+
 @task(name="train", cache_policy=NO_CACHE)
 def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bool]:
     """The active checkpoint; makes the first one from all scores of train and val queries.

@@ -7,8 +7,9 @@ follows from the token alone.
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,7 +19,7 @@ MODEL = "number-reader"
 FAULTS = (
     "429", "429-spent", "500", "401", "400", "400-filter", "redirect", "hang", "malformed", "list",
     "cut", "null", "empty", "length", "filter", "no-choices", "no-logprobs", "no-usage",
-    "hang-body", "short-logprobs", "number",
+    "hang-body", "short-logprobs", "number", "503", "endless", "deep", "half-character",
 )  # fmt: skip
 
 
@@ -31,12 +32,14 @@ class Fault:
         prompt: only for prompts that contain this.
         times: how often it still happens; None for ever.
         retry_after: value of the Retry-After header.
+        delay_s: seconds that it takes; None for as many as an answer.
     """
 
     kind: str
     prompt: str = ""
     times: int | None = None
     retry_after: str | None = None
+    delay_s: float | None = None
 
 
 @dataclass
@@ -47,11 +50,21 @@ class OpenAIServer:
         root: its address, up to and including ``/v1``.
         key: the key that it wants; None if it wants none.
         asked: (prompt, payload, Authorization header) of every request, in order.
+        came: when each of them was there, in seconds of `time.monotonic`.
+        beside: how many were in flight then, itself among them. A request is so from when all of
+            it is there to just before its answer is sent: never when its sender knows the answer.
+        sent: (when, status) of every answer, just before it was sent.
+        delay_s: seconds that an answer takes.
     """
 
     root: str = ""
     key: str | None = None
     asked: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
+    came: list[float] = field(default_factory=list)
+    beside: list[int] = field(default_factory=list)
+    sent: list[tuple[float, int]] = field(default_factory=list)
+    delay_s: float = 0.0
+    _in_flight: int = 0
     _faults: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -62,10 +75,11 @@ class OpenAIServer:
         prompt: str = "",
         times: int | None = None,
         retry_after: str | None = None,
+        delay_s: float | None = None,
     ) -> None:
         """Let something go wrong from now on."""
         assert kind in FAULTS
-        self._faults.append(Fault(kind, prompt, times, retry_after))
+        self._faults.append(Fault(kind, prompt, times, retry_after, delay_s))
 
     def heal(self) -> None:
         """Let all be well again."""
@@ -74,6 +88,20 @@ class OpenAIServer:
     def prompts(self) -> list[str]:
         """The prompts of all requests, in order."""
         return [prompt for prompt, _, _ in self.asked]
+
+    def arrive(self, prompt: str, payload: dict[str, Any], key: str | None) -> None:
+        """Note a request."""
+        with self._lock:
+            self._in_flight += 1
+            self.asked.append((prompt, payload, key))
+            self.came.append(time.monotonic())
+            self.beside.append(self._in_flight)
+
+    def leave(self, status: int) -> None:
+        """Note that a request is about to be answered."""
+        with self._lock:
+            self._in_flight -= 1
+            self.sent.append((time.monotonic(), status))
 
     def due(self, prompt: str) -> Fault | None:
         """The fault that this request meets."""
@@ -100,6 +128,7 @@ def logprob_of(token: Any) -> float:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     state: OpenAIServer
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -112,14 +141,16 @@ class _Handler(BaseHTTPRequestHandler):
         prompt = payload["messages"][-1]["content"] if chat else payload["prompt"]
         text = prompt if isinstance(prompt, str) else json.dumps(prompt)
         state = self.state
-        state.asked.append((text, payload, given))
+        state.arrive(text, payload, given)
+        fault = state.due(text)
+        own = fault.delay_s if fault else None
+        state.closing.wait(state.delay_s if own is None else own)
         if self.path not in ("/v1/completions", "/v1/chat/completions"):
             return self._error(404, "no such path")
         if state.key is not None and given != f"Bearer {state.key}":
             return self._error(401, f"Incorrect API key provided: {given}")
         if payload["model"] != MODEL:
             return self._error(404, f"The model {payload['model']!r} does not exist")
-        fault = state.due(text)
         kind = fault.kind if fault else ""
         if kind[:3].isdigit():
             code = {"429-spent": "insufficient_quota", "400-filter": "content_filter"}.get(kind)
@@ -132,6 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
             state.closing.wait(60)
             self.close_connection = True
             return None
+        if kind == "endless":
+            return self._send_without_end()
+        if kind == "deep":
+            return self._send(200, b"[" * 200_000)
         if kind == "malformed":
             return self._send(200, b"<html>Bad gateway")
         if kind == "list":
@@ -149,7 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(200, body)
 
     def _answer(self, payload: dict[str, Any], prompt: Any, chat: bool, kind: str) -> Any:
-        content: Any = {"null": None, "empty": "", "number": 7}.get(kind, answer_to(str(prompt)))
+        content: Any = answer_to(str(prompt))
+        unlike = {"null": None, "empty": "", "number": 7, "half-character": f"{content}\ud83d"}
+        content = unlike.get(kind, content)
         reason = {"length": "length", "filter": "content_filter"}.get(kind, "stop")
         choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
         tokens = 0
@@ -179,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, body, {"Retry-After": retry_after} if retry_after else {})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.state.leave(status)
         self.send_response(status)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         for name, value in {**fields, **(headers or {})}.items():
@@ -186,14 +224,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _send_without_end(self) -> None:
+        """A body that goes on until nobody reads it any more."""
+        self.state.leave(200)
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):
+            while not self.state.closing.is_set():
+                self.wfile.write(b" " * 65536)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
 
 @contextmanager
 def serving(key: str | None = None) -> Iterator[OpenAIServer]:
     """A server on a free port of this machine, while the block runs."""
     state = OpenAIServer(key=key)
     handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     state.root = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

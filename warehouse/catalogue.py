@@ -109,6 +109,10 @@ class Catalogue:
             {"source": source},
         )
 
+    def text_lengths(self) -> dict[str, float]:
+        """Mean length of a task's questions with their choices, in characters, by task."""
+        return dict(self._session.frame(query("text_lengths")).iter_rows())
+
     def queries(
         self,
         split: str | None = None,

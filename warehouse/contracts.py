@@ -105,6 +105,12 @@ def _frame(
     )
 
 
+# A failure is never a wrong answer, and an answer that counts always has a score.
+_SCORED = _where(
+    "score must be NULL unless status is ok, and present when it is",
+    (pl.col("status") == "ok") == pl.col("score").is_not_null(),
+)
+
 _DIM = _where("dim must be the length of vector", pl.col("dim") == pl.col("vector").list.len())
 
 ModelFrame = _frame(
@@ -152,6 +158,7 @@ TaskFrame = _frame(
         "source": _one_of(TASK_SOURCES),
         "output_type": _maybe(pl.String),
         "primary_metric": _maybe(pl.String),
+        "num_fewshot": _maybe(pl.Int32, _count()),
     },
 )
 
@@ -194,11 +201,46 @@ ScoreFrame = _frame(
         "target_hash": _maybe(pl.String),
         "scored_at": pa.Column(UTC_TIME),
     },
-    # A failure is never a wrong answer, and an answer that counts always has a score.
+    _SCORED,
+)
+
+# A part of canaries comes as a `ScoreFrame`; this is what is kept of it.
+CanaryFrame = _frame(
+    "canary",
+    ["model_id", "revision", "query_id"],
+    {
+        "model_id": _text(),
+        "revision": _text(),
+        "query_id": _text(),
+        "status": _one_of(STATUSES),
+        "score": pa.Column(pl.Float64, _share(), nullable=True),
+        "response_sha256": _maybe(
+            pl.String,
+            _on("must be 64 hexadecimal digits", lambda c: c.str.contains(r"^[0-9a-f]{64}$")),
+        ),
+        "response": _maybe(pl.String),
+        "asked_at": pa.Column(UTC_TIME),
+        "tokens_in": _maybe(pl.Int64, _count()),
+        "tokens_out": _maybe(pl.Int64, _count()),
+        "latency_ms": _maybe(pl.Float64, _not_negative()),
+        "cost_usd": _maybe(pl.Float64, _not_negative()),
+    },
+    _SCORED,
     _where(
-        "score must be NULL unless status is ok, and present when it is",
-        (pl.col("status") == "ok") == pl.col("score").is_not_null(),
+        "response_sha256 must be NULL where response is, and present where it is",
+        pl.col("response_sha256").is_null() == pl.col("response").is_null(),
     ),
+)
+
+PriceFrame = _frame(
+    "price",
+    ["model_id", "valid_from"],
+    {
+        "model_id": _text(),
+        "valid_from": _maybe(pl.Date),
+        "in_usd_per_mtok": pa.Column(pl.Float64, _not_negative()),
+        "out_usd_per_mtok": pa.Column(pl.Float64, _not_negative()),
+    },
 )
 
 EncodingFrame = _frame(

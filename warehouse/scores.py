@@ -151,8 +151,12 @@ class Scores:
 
         Raises:
             ContractError: a model or query is not there.
+            WarehouseError: the run is one of canaries, whose answers are kept apart.
         """
         session = self._session
+        kind = session.value("SELECT kind FROM evaluation_run WHERE run_id = ?", [run_id])
+        if kind == "canary":
+            raise WarehouseError(f"run {run_id} is one of canaries: its answers are no scores")
         with session.staged(rows):
             refuse_unknown(session, "score", "model_id", "query_id")
             session.execute(
@@ -173,9 +177,31 @@ class Scores:
         """What this version of the model was asked already.
 
         Returns:
-            ``query_id``, ``status``; each query once, as ``ok`` if any row of it is.
+            ``query_id``, ``status``, ``tries`` (rows of it); each query once, as ``ok`` if any row
+            of it is.
         """
         return self._session.frame(query("answered"), {"model_id": model_id, "revision": revision})
+
+    def usage(self) -> pl.DataFrame:
+        """What a query takes, of those whose tokens were counted.
+
+        Returns:
+            ``model_id``, ``task``, ``n`` (queries), and their means ``tokens_in``, ``tokens_out``,
+            ``latency_ms``.
+        """
+        return self._session.frame(query("usage"))
+
+    def failures_in_a_row(self, model_id: str, revision: str) -> pl.DataFrame:
+        """Evaluations of a version of a model that failed without an answer, since the last answer.
+
+        Runs that were interrupted say nothing of the model and are left out.
+
+        Returns:
+            ``finished_at``, ``settings`` (JSON), ``error``; the newest first.
+        """
+        return self._session.frame(
+            query("failures_in_a_row"), {"model_id": model_id, "revision": revision}
+        )
 
     def training_scores(
         self,
@@ -213,6 +239,26 @@ class Scores:
         """
         given = {"model_id": model_id, "tasks": None if tasks is None else list(tasks)}
         return self._session.frame(query("export_rows"), given)
+
+    def stored_responses(
+        self, task: str, metric: str, filter_name: str, models: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Current answers to a task that are scored by another metric or filter; no imports.
+
+        Args:
+            task: the task; all its versions.
+            metric: the metric that is wanted.
+            filter_name: the filter that is wanted.
+            models: only these models.
+
+        Returns:
+            ``model_id``, ``revision``, ``query_id``, ``task_version``, ``score``, ``metric``,
+            ``filter``, ``response``, ``doc_hash``, ``prompt_hash``, ``scored_at`` and ``asked_by``
+            (the run that asked, also of an answer that was scored anew before).
+        """
+        given = {"task": task, "metric": metric, "filter": filter_name}
+        chosen = None if models is None else list(models)
+        return self._session.frame(query("rescorable"), {**given, "models": chosen})
 
     def scores_digest(self) -> pl.DataFrame:
         """Per model a digest of its current train-split scores; another digest means new scores.

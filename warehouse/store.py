@@ -9,10 +9,12 @@ from typing import Any, Self
 import polars as pl
 
 from warehouse.bundle import import_bundle
+from warehouse.canaries import Canaries
 from warehouse.catalogue import Catalogue
 from warehouse.checkpoints import Checkpoints
 from warehouse.connection import Params, Session, connect, now
 from warehouse.migrate import migrate, schema_version
+from warehouse.prices import Prices
 from warehouse.scores import Scores
 from warehouse.snapshots import Snapshots
 from warehouse.values import json_text
@@ -30,6 +32,8 @@ class Warehouse:
         path: the database file.
         catalogue: models, revisions, tasks and queries.
         scores: evaluation runs and scores.
+        canaries: answers to the same few questions, night after night.
+        prices: what tokens of a model cost, and since when.
         vectors: query encodings, model embeddings and predictions.
         checkpoints: trained encoders.
         snapshots: what was published, and the copy that is published.
@@ -40,6 +44,8 @@ class Warehouse:
         self.path = session.path
         self.catalogue = Catalogue(session)
         self.scores = Scores(session)
+        self.canaries = Canaries(session)
+        self.prices = Prices(session)
         self.vectors = Vectors(session)
         self.checkpoints = Checkpoints(session)
         self.snapshots = Snapshots(session)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import decide, exports, imports, look, models, operate, route
+from flows.cli import decide, exports, imports, look, models, operate, rescore, route
 from flows.cli.terminal import error_line, say_error
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(exports.app, name="export")
 app.add_typer(operate.run_app, name="run")
 operate.register(app)
+rescore.register(app)
 route.register(app)
 decide.register(app)
 look.register(app)

@@ -8,7 +8,7 @@ import typer
 from flows.cli.terminal import say, say_error, start_progress
 
 if TYPE_CHECKING:
-    from flows.pipeline import Outcome
+    from flows.outcome import Outcome
 
 EXIT_MODELS_FAILED = 3
 
@@ -219,12 +219,19 @@ def _caps(given: list[str]) -> dict[str, int]:
 
 def _finish(outcome: "Outcome") -> None:
     """Print the outcome; models that failed make the exit status 3."""
+    from flows.outcome import in_words
+
     say(outcome.headline())
     if outcome.dry_run:
-        for model, n in sorted(outcome.plan.items()):
-            say(f"  {model}: {n} queries")
+        for what, plan in (("queries", outcome.plan), ("canary queries", outcome.canary_plan)):
+            for model, expected in sorted(plan.items()):
+                rough = "" if expected.measured else " (by lengths of texts, not measured)"
+                say(f"  {model}: {expected.queries} {what}, {in_words([expected])}{rough}")
     if outcome.snapshot:
         say(f"report: {outcome.snapshot.folder / 'similarity' / 'report.html'}")
+    for found in (outcome.resting, outcome.stopped, outcome.drifted):
+        for model, said in sorted(found.items()):
+            say(f"{model}: {said}")
     for model, reason in sorted(outcome.failed.items()):
         say_error(f"{model}: {reason}")
     if outcome.failed:

@@ -6,6 +6,7 @@ tasks takes seconds and memory that the pipeline need not spend.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,25 +16,34 @@ import polars as pl
 from locus import frames
 from locus.ids import split_of
 
+log = logging.getLogger(__name__)
+
 
 def read_catalogue(
     names: Sequence[str], folders: Sequence[Path]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tasks and their queries.
 
+    A task that may never be asked (`harness.unsafe`) is left out, with a warning that says why.
+
     Returns:
-        (tasks, queries) with `locus.frames.TASKS` and `QUERIES`; the split of a query follows from
-        its id alone (`locus.ids.split_of`).
+        (tasks, queries) with `locus.frames.CATALOGUED_TASKS` and `QUERIES`; the split of a query
+        follows from its id alone (`locus.ids.split_of`).
 
     Raises:
-        HarnessError: an unknown task.
+        HarnessError: an unknown task, or none that may be asked.
     """
-    from locus.evaluation.harness import load_tasks, primary_metric, questions, task_version
+    from locus.evaluation import harness
 
     task_rows, query_rows = [], []
-    for name, task in load_tasks(names, folders).items():
-        version = task_version(task)
-        task_rows.append((name, version, "lm-eval", task.OUTPUT_TYPE, primary_metric(task)[0]))
+    left_out: dict[str, str] = {}
+    for name, task in harness.load_tasks(names, folders).items():
+        if why := harness.unsafe(task):
+            left_out[name] = why
+            continue
+        version = harness.task_version(task)
+        metric, shots = harness.primary_metric(task)[0], harness.effective_fewshot(task)
+        task_rows.append((name, version, "lm-eval", task.OUTPUT_TYPE, metric, shots))
         query_rows += [
             (
                 q.query_id,
@@ -47,10 +57,17 @@ def read_catalogue(
                 json.dumps(q.document, ensure_ascii=False, sort_keys=True, default=str),
                 None,
             )
-            for q in questions(task)
+            for q in harness.questions(task)
         ]
+    for name, why in left_out.items():
+        log.warning("task %r is left out: %s", name, why)
+    if left_out and not task_rows:
+        name, why = next(iter(left_out.items()))
+        raise harness.HarnessError(
+            f"nothing is left to ask: task {name!r}: {why}; name other tasks in locus.toml"
+        )
     return (
-        pl.DataFrame(task_rows, schema=frames.TASKS, orient="row"),
+        pl.DataFrame(task_rows, schema=frames.CATALOGUED_TASKS, orient="row"),
         pl.DataFrame(query_rows, schema=frames.QUERIES, orient="row"),
     )
 

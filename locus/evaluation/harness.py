@@ -1,47 +1,66 @@
-"""The lm-eval side: tasks and their documents as queries, and a run on exactly the chosen ones.
+"""The lm-eval side: a model is loaded, and asked exactly the chosen questions.
 
 lm-eval's own sampling by position mislabels documents when positions are not sorted, so nothing
 here works by position: a task is handed just the chosen documents, and every row that comes back
-is identified by its document again.
+is identified by its document again. `questions` knows what there is to ask, `asked` how a task is
+asked, `answers` what becomes of what lm-eval logs.
 """
 
-import json
-import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from locus.evaluation.service import SEVERITY, Outcome
-from locus.ids import QueryId, query_id
+from locus.evaluation.answers import Scoring, check_metric, grouped, local_row, service_row
+from locus.evaluation.asked import as_asked, said
+from locus.evaluation.backends import KEY_ARGUMENT, check_arguments
+from locus.evaluation.questions import (
+    HarnessError,
+    Question,
+    effective_fewshot,
+    load_tasks,
+    primary_metric,
+    question,
+    questions,
+    task_version,
+    unsafe,
+    unsuited,
+)
+from locus.evaluation.request import Conditions, EvaluationRequest
+from locus.evaluation.service import Outcome
+from locus.ids import QueryId
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "HarnessError",
+    "Question",
+    "ask",
+    "effective_fewshot",
+    "load_local",
+    "load_tasks",
+    "primary_metric",
+    "question",
+    "questions",
+    "task_version",
+    "unsafe",
+    "unsuited",
+    "versions",
+]
 
-
-class HarnessError(RuntimeError):
-    """lm-eval could not do what was asked, or answered something else; names task and query."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A document of a task, as a query.
-
-    Attributes:
-        query_id: its identity.
-        document: the document as the task sees it.
-        prompt: what a model is shown, without few-shot examples.
-        choices: the options of a multiple-choice task.
-        target: the expected answer, as text.
-    """
-
-    query_id: QueryId
-    document: Any
-    prompt: str
-    choices: list[str] | None
-    target: str | None
+# What to install where a backend's own package is missing.
+_INSTALL = {
+    "hf": "pip install 'lm-eval[hf]'",
+    "vllm": "pip install 'lm-eval[vllm]'",
+    "sglang": "pip install 'sglang[all]'",
+    "anthropic": "pip install anthropic",
+    "litellm": "pip install 'lm-eval[litellm]'",
+    "watsonx": "pip install 'lm-eval[ibm-watsonx-ai]'",
+    "onnxruntime": "pip install 'lm-eval[onnxruntime]'",
+    "openvino": "pip install 'lm-eval[optimum]'",
+    "ipex": "pip install 'lm-eval[ipex]'",
+    "mamba": "pip install mamba-ssm",
+}
+_NO_CONDITIONS = Conditions()
 
 
 def versions() -> dict[str, str]:
@@ -51,117 +70,153 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("lm_eval", "torch", "transformers")}
 
 
-def load_tasks(names: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
-    """Load tasks, groups or tags by name, as ``{task name: lm-eval task}``.
-
-    The harness' own index is read (seconds) only if the given folders don't have all names.
+def load_local(request: EvaluationRequest) -> Any:
+    """The lm-eval model of a request whose backend is none of `backends.SERVICES`.
 
     Raises:
-        HarnessError: a name that nothing is known by.
+        HarnessError: lm-eval has no such backend, its arguments are wrong, or a package that it
+            needs is missing; names the model, and what to install.
     """
-    from lm_eval.tasks import TaskManager
+    from lm_eval.api.registry import get_model, model_registry
+    from lm_eval.models import MODEL_MAPPING
 
-    paths: list[str | Path] = [str(folder) for folder in folders]
-    manager = TaskManager(include_path=paths, include_defaults=False) if paths else None
-    if manager is None or not set(names) <= set(manager.all_tasks):
-        manager = TaskManager(include_path=paths or None)
-    unknown = sorted(set(names) - set(manager.all_tasks))
-    if unknown:
+    name, backend = request.model_id, request.backend
+    known = sorted({*MODEL_MAPPING, *model_registry.keys()})
+    if backend not in known:
         raise HarnessError(
-            f"no task, group or tag is called {', '.join(map(repr, unknown))}: check `tasks` and "
-            "`task_folders` in locus.toml (`lm_eval ls tasks` lists the installed ones)"
+            f"model {name!r}: lm-eval has no backend {backend!r}; it has {', '.join(known)}"
         )
-    tasks: dict[str, Any] = manager.load(list(names))["tasks"]
-    return dict(sorted(tasks.items()))
+    try:
+        check_arguments(backend, request.args)
+    except ValueError as error:
+        raise HarnessError(f"model {name!r}: {error}") from error
+    if backend.startswith("vllm") and find_spec("vllm") is None:
+        raise HarnessError(_missing(request, "vllm is not installed"))
+    args = {key: value for key, value in request.args.items() if key != KEY_ARGUMENT}
+    extra = {key: value for key, value in _extra(request).items() if key not in args}
+    try:
+        return get_model(backend).create_from_arg_obj(args, extra)
+    except ImportError as error:
+        raise HarnessError(_missing(request, said(error))) from error
 
 
-def task_version(task: Any) -> str:
-    """Version of a task's definition."""
-    return str(task.VERSION)
+def _extra(request: EvaluationRequest) -> dict[str, Any]:
+    """What a backend is given besides its own arguments."""
+    if request.backend.startswith("vllm"):
+        # It batches by itself, and picks its GPUs by CUDA_VISIBLE_DEVICES.
+        return {"batch_size": "auto"}
+    extra: dict[str, Any] = {"batch_size": request.batch_size}
+    if request.device:
+        extra["device"] = request.device
+    elif request.backend in ("hf", "hf-auto", "huggingface"):
+        import torch
+
+        extra["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    return extra
 
 
-def primary_metric(task: Any) -> tuple[str, str]:
-    """(metric, filter) whose value is the score: the first of each that the task lists."""
-    metric = next(iter(task.aggregation()))
-    filters = [one.name for one in getattr(task, "_filters", [])]
-    return metric, filters[0] if filters else "none"
-
-
-def question(task: Any, document: Any) -> Question:
-    """Identify a document of a task."""
-    name = task.config.task
-    prompt = task.fewshot_context(document, 0)
-    choices = None
-    if task.OUTPUT_TYPE == "multiple_choice":
-        choices = [str(choice) for choice in task.doc_to_choice(document)]
-    identity = query_id(name, task_version(task), document, [prompt, choices])
-    target = task.doc_to_target(document)
-    if choices is not None and isinstance(target, int) and 0 <= target < len(choices):
-        target = choices[target]
-    text = prompt if isinstance(prompt, str) else "\n".join(map(str, prompt))
-    return Question(identity, document, text, choices, None if target is None else str(target))
-
-
-def questions(task: Any) -> list[Question]:
-    """All documents of a task's evaluation split; the same document twice counts once."""
-    found = {q.query_id: q for q in (question(task, document) for document in task.eval_docs)}
-    return list(found.values())
-
-
-def _sampled(task: Any, documents: Sequence[Any]) -> Any:
-    """Make a loaded task evaluate exactly these documents; few-shot splits are left alone."""
-    base = getattr(task, "_locus_base", type(task))
-    task._locus_base = base
-    task.__class__ = type(base.__name__, (base,), {"eval_docs": property(lambda _: documents)})
-    return task
+def _missing(request: EvaluationRequest, why: str) -> str:
+    start = f"model {request.model_id!r}: backend {request.backend} needs a package: {why}"
+    for prefix, command in _INSTALL.items():
+        if request.backend.startswith(prefix):
+            return f"{start}; install it with: {command}"
+    return f"{start}; install what it names"
 
 
 def ask(
-    lm: Any, tasks: Mapping[str, Any], asked: Mapping[str, Sequence[Question]]
+    lm: Any,
+    tasks: Mapping[str, Any],
+    asked: Mapping[str, Sequence[Question]],
+    conditions: Conditions = _NO_CONDITIONS,
 ) -> list[dict[str, Any]]:
     """Ask a model some questions through lm-eval.
 
     Args:
         lm: a loaded lm-eval model.
-        tasks: loaded tasks by name.
+        tasks: loaded tasks by name; they stay as they are.
         asked: the questions of each task.
+        conditions: how they are put and scored. With a chat template, examples are turns of their
+            own, as lm-eval's command line does it.
 
     Returns:
         One dict a question, with the keys of `locus.frames.SCORES` that the harness knows:
         query_id, status, score, metric, filter, metrics, response, latency_ms (the mean of this
         call for a local model, the query's own for a service), tokens_in, tokens_out, hashes,
-        scored_at. A service's failure has another status than ``ok`` and no score, with the
-        reason under ``detail``.
+        scored_at. A service's failure, and an answer whose scoring fails, has another status than
+        ``ok`` and no score, with the reason under ``detail``.
 
     Raises:
-        HarnessError: an answer to something that was not asked, a question left out, or a score
-            outside [0, 1]. Nothing of such a call may be kept.
+        HarnessError: an answer to something that was not asked, a question left out, a metric that
+            is no score, or conditions that the model or a task can't meet. Nothing of such a call
+            may be kept.
     """
     from lm_eval.evaluator import evaluate
 
     asked = {name: list(qs) for name, qs in asked.items() if qs}
-    chosen = {name: _sampled(tasks[name], [q.document for q in qs]) for name, qs in asked.items()}
+    if not asked:
+        return []
+    scorings = {name: Scoring.of(tasks[name], conditions.metrics.get(name)) for name in asked}
+    chosen: dict[str, Any] = {}
+    for name, qs in asked.items():
+        if why := unsafe(tasks[name]) or unsuited(tasks[name], lm):
+            raise HarnessError(f"task {name!r} is not asked: {why}; take it out of `tasks`")
+        documents = [q.document for q in qs]
+        chosen[name] = as_asked(tasks[name], documents, conditions.num_fewshot.get(name))
+    chat = conditions.chat_template or bool(getattr(lm, "takes_messages", False))
+    if chat:
+        _check_template(lm, conditions)
     started = time.perf_counter()
-    result = evaluate(
-        lm,
-        {"tasks": chosen, "groups": {}, "group_map": {}},
-        bootstrap_iters=0,
-        log_samples=True,
-        apply_chat_template=getattr(lm, "takes_messages", False),
-    )
+    try:
+        result = evaluate(
+            lm,
+            {"tasks": chosen, "groups": {}, "group_map": {}},
+            bootstrap_iters=0,
+            log_samples=True,
+            system_instruction=conditions.system_instruction,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+        )
+    except NotImplementedError as error:
+        raise HarnessError(
+            f"the model can't be asked {', '.join(map(repr, asked))}: {said(error)}"
+        ) from error
     n = sum(map(len, asked.values()))
     latency = 1000 * (time.perf_counter() - started) / n
-    outcomes = _outcomes(lm, chosen)
+    outcomes = _outcomes(lm, tasks)
     rows: list[dict[str, Any]] = []
     for name, qs in asked.items():
-        by_query = _group(chosen[name], result["samples"][name], {q.query_id for q in qs})
+        by_query = grouped(tasks[name], result["samples"][name], qs)
+        check_metric(scorings[name], result["samples"][name])
         for identity, samples in by_query.items():
             known = {"query_id": identity, "latency_ms": latency}
             if outcomes is None:
-                rows.append({**_row(lm, chosen[name], samples), **known})
+                rows.append({**known, **local_row(lm, scorings[name], samples)})
             else:
-                rows.append({**known, **_service_row(chosen[name], samples, outcomes[identity])})
+                row = service_row(scorings[name], samples, outcomes[identity])
+                rows.append({**known, **row})
     return rows
+
+
+def _check_template(lm: Any, conditions: Conditions) -> None:
+    """Messages must come out as they went in; lm-eval drops a system message that isn't taken."""
+    render = getattr(lm, "apply_chat_template", None)
+    said_first = (conditions.system_instruction or "").strip()
+    messages = [{"role": "user", "content": "?"}]
+    if said_first:
+        messages.insert(0, {"role": "system", "content": said_first})
+    if render is None:
+        raise HarnessError("this backend has no chat template: leave chat_template out")
+    try:
+        rendered = render(messages, add_generation_prompt=True)
+    except Exception as error:
+        raise HarnessError(
+            f"the chat template can't be used: {said(error)}; leave chat_template out"
+        ) from error
+    if isinstance(rendered, str) and said_first and said_first not in rendered:
+        raise HarnessError(
+            "the chat template of this model drops the system message: leave system_instruction "
+            "out, or write it into the questions"
+        )
 
 
 def _outcomes(lm: Any, tasks: Mapping[str, Any]) -> dict[QueryId, list[Outcome]] | None:
@@ -172,104 +227,3 @@ def _outcomes(lm: Any, tasks: Mapping[str, Any]) -> dict[QueryId, list[Outcome]]
     for instance, outcome in lm.take_outcomes():
         found[question(tasks[instance.task_name], instance.doc).query_id].append(outcome)
     return found
-
-
-def _group(
-    task: Any, samples: Iterable[Mapping[str, Any]], asked: set[QueryId]
-) -> dict[QueryId, list[Mapping[str, Any]]]:
-    """Rows of each question (one per filter), identified by their documents."""
-    found: dict[QueryId, list[Mapping[str, Any]]] = defaultdict(list)
-    for sample in samples:
-        found[question(task, sample["doc"]).query_id].append(sample)
-    if set(found) != asked:
-        raise HarnessError(
-            f"task {task.config.task!r}: asked {len(asked)} queries, {len(asked - set(found))} of "
-            f"them were not answered and {len(set(found) - asked)} others were; nothing is kept"
-        )
-    return found
-
-
-def _row(lm: Any, task: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    tokens_in, tokens_out = _tokens(lm, task, samples[0])
-    return {
-        **_scored(task, samples),
-        **_frame_of(task, samples[0]),
-        "status": "ok",
-        "response": _response(task, samples[0]),
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-    }
-
-
-def _service_row(
-    task: Any, samples: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]
-) -> dict[str, Any]:
-    """A question that a service was asked: its status is the worst of its requests'."""
-    worst = max(outcomes, key=lambda outcome: SEVERITY.index(outcome.status))
-    read = [o.tokens_in for o in outcomes]
-    written = [o.tokens_out for o in outcomes]
-    row = {
-        **_frame_of(task, samples[0]),
-        "status": worst.status,
-        "detail": worst.detail,
-        "tokens_in": None if None in read else sum(n for n in read if n is not None),
-        "tokens_out": None if None in written else sum(n for n in written if n is not None),
-        "latency_ms": sum(o.latency_ms for o in outcomes),
-    }
-    if worst.status == "ok":
-        return {**row, **_scored(task, samples), "response": _response(task, samples[0])}
-    said = worst.value if isinstance(worst.value, str) else None
-    return {**row, "score": None, "metrics": None, "response": said}
-
-
-def _scored(task: Any, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The score and all metrics of a question."""
-    metric, filter_name = primary_metric(task)
-    metrics = {
-        f"{name},{sample['filter']}": float(sample[name])
-        for sample in samples
-        for name in sample["metrics"]
-        if isinstance(sample[name], int | float)
-    }
-    score = metrics.get(f"{metric},{filter_name}")
-    if score is None or not 0 <= score <= 1:
-        raise HarnessError(
-            f"task {task.config.task!r}: metric {metric!r} gave {score!r}, and a score is a number "
-            "from 0 to 1; list another metric first in the task's metric_list"
-        )
-    return {"score": score, "metrics": json.dumps(metrics, sort_keys=True)}
-
-
-def _frame_of(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says whatever came of it."""
-    metric, filter_name = primary_metric(task)
-    return {
-        "metric": metric,
-        "filter": filter_name,
-        "doc_hash": sample["doc_hash"],
-        "prompt_hash": sample["prompt_hash"],
-        "target_hash": sample["target_hash"],
-        "scored_at": datetime.now(UTC),
-    }
-
-
-def _response(task: Any, sample: Mapping[str, Any]) -> str:
-    """What the model answered: its text, or for multiple choice the log-likelihoods as JSON."""
-    if task.OUTPUT_TYPE == "generate_until":
-        return str(sample["resps"][0][0])
-    return json.dumps(sample["resps"], default=str)
-
-
-def _tokens(lm: Any, task: Any, sample: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Tokens read and written by the local tokenizer; None where there is none."""
-    encode = getattr(lm, "tok_encode", None)
-    if encode is None:
-        return None, None
-    generates = task.OUTPUT_TYPE == "generate_until"
-    read = sum(
-        len(encode(str(a[0]) if generates else str(a[0]) + str(a[1])))
-        for a in sample["arguments"]
-        if len(a) > 1
-    )
-    written = sum(len(encode(str(r[0]))) for r in sample["resps"]) if generates else 0
-    return read, written

@@ -1,4 +1,4 @@
-"""Starting a worker process and watching it: its own environment, a time limit, typed failures."""
+"""Starting a worker process: its own environment, limits, leave to ask, typed failures."""
 
 import json
 import logging
@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from locus.budget import Purse, Spent
 from locus.evaluation.backends import key_variable
 from locus.evaluation.request import EvaluationRequest
+from locus.evaluation.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +50,17 @@ class EvaluationFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an evaluation stands: queries answered, of how many."""
+    """Where an evaluation stands.
+
+    Attributes:
+        done: queries answered.
+        of: queries in all.
+        remaining_s: seconds that the rest is expected to take; None as long as nothing is known.
+    """
 
     done: int
     of: int
+    remaining_s: float | None = None
 
 
 def worker_environment(threads: int | None = None, key: str | None = None) -> dict[str, str]:
@@ -77,6 +86,9 @@ def evaluate(
     timeout_s: float,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    purse: Purse | None = None,
+    memory_gb: float | None = None,
 ) -> list[Path]:
     """Run a request in a process of its own.
 
@@ -87,64 +99,93 @@ def evaluate(
         threads: CPU threads of the worker; None leaves it to torch. Workers beside one another
             that each take every core wait for each other most of the time.
         on_progress: called whenever a chunk is done.
+        purse: what may be spent; where it ends the worker ends, in good order. None for no limit.
+        memory_gb: main memory (GB, of 1e9 bytes) that the worker and its children may use before
+            they are killed; None for no limit.
 
     Returns:
         Paths of the parts, in the order they were finished.
 
     Raises:
-        EvaluationFailedError: the worker failed, was killed, or ran out of time; what it
+        EvaluationFailedError: the worker failed, was killed, or ran out of time or memory; what it
             finished is in the error's ``parts``.
     """
     request_path = work / "request.json"
     log_path = work / "worker.log"
     request.write(request_path)
     parts: list[Path] = []
-    timed_out = threading.Event()
     with log_path.open("ab") as worker_log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "locus.evaluation.worker", str(request_path)],
+            [sys.executable, "-m", "locus.evaluation.worker", str(request_path), "--granted"],
             stdout=subprocess.PIPE,
             stderr=worker_log,
-            stdin=subprocess.DEVNULL,
+            # It ends with this pipe, so that nobody asks on for a pipeline that was killed.
+            stdin=subprocess.PIPE,
             env=worker_environment(threads, key_variable(request.backend, request.args)),
-            # A process group of its own: a timeout ends its children too.
+            # A process group of its own: a limit ends its children too.
             start_new_session=True,
             text=True,
         )
-
-        def expire() -> None:
-            timed_out.set()
-            _kill(process)
-
-        timer = threading.Timer(timeout_s, expire)
-        timer.start()
+        watch = Watch(process, timeout_s, memory_gb)
+        pace = _Pace()
         try:
             for line in process.stdout or ():
-                event = _event(line)
+                event = read_event(line)
                 if event is None:
                     continue
+                if event["event"] == "ready":
+                    _grant(process, purse.allow(event["next"]) if purse else event["next"])
+                    continue
+                if purse and "asked" in event:
+                    purse.settle(Spent(event["asked"], event["tokens"], event["usd"]))
                 if "part" in event:
                     parts.append(Path(request.parts) / event["part"])
                 if on_progress:
-                    on_progress(Progress(event["done"], event["of"]))
+                    on_progress(pace.progress(event))
             status = process.wait()
         finally:
-            timer.cancel()
-            if process.poll() is None:
-                _kill(process)
-                process.wait()
-    if timed_out.is_set():
-        reason = f"no end within {timeout_s:.0f} s"
+            watch.end()
+            if purse:
+                purse.close()
+    if watch.reason:
+        reason = watch.reason
     elif status < 0:
         reason = f"killed by {signal.Signals(-status).name} (out of memory?)"
     elif status:
-        reason = _last_words(log_path) or f"exit status {status}"
+        reason = last_words(log_path) or f"exit status {status}"
     else:
         return parts
     raise EvaluationFailedError(request.model_id, reason, log_path, parts)
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def _grant(process: "subprocess.Popen[str]", n: int) -> None:
+    """Let a worker ask so many queries."""
+    if process.stdin is None:
+        raise RuntimeError("a worker was started without standard input")
+    try:
+        process.stdin.write(f"{n}\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        log.debug("worker %d has ended before it could be told to go on", process.pid)
+
+
+class _Pace:
+    """Reckons what is left of an evaluation from what was done since the model was loaded."""
+
+    def __init__(self) -> None:
+        self._from: tuple[float, int] | None = None
+
+    def progress(self, event: Mapping[str, Any]) -> Progress:
+        done, of, now = int(event["done"]), int(event["of"]), time.monotonic()
+        if event["event"] == "loaded":
+            self._from = (now, done)
+        if self._from is None or done <= self._from[1]:
+            return Progress(done, of)
+        began, before = self._from
+        return Progress(done, of, (now - began) / (done - before) * (of - done))
+
+
+def read_event(line: str) -> dict[str, Any] | None:
     """A worker's event; None for a line that native code printed past the worker's own streams."""
     try:
         event = json.loads(line)
@@ -156,14 +197,7 @@ def _event(line: str) -> dict[str, Any] | None:
     return None
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        log.debug("worker %d has ended by itself", process.pid)
-
-
-def _last_words(log_path: Path) -> str:
+def last_words(log_path: Path) -> str:
     """The last line of a log that says something, without control characters."""
     text = log_path.read_bytes()[-8192:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,78 +1,40 @@
 """Asking a service over HTTP: every request ends as an outcome, and a failure is never an answer.
 
-What belongs here: sending, waiting, giving up, and reading what an OpenAI-like service says about
-a request. What an answer is worth is lm-eval's business (`locus.evaluation.service_model`).
+What belongs here: sending, trying again, giving up. When a request may be sent is the business of
+`locus.evaluation.service_pace`, reading what the service says `locus.evaluation.service_answer`'s,
+and what an answer is worth lm-eval's (`locus.evaluation.service_model`).
 """
 
 import asyncio
 import json
 import random
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-from locus.evaluation.request import Patience
+from locus.evaluation.request import Patience, Rate
+from locus.evaluation.service_answer import (
+    SEVERITY,
+    UNASKED,
+    WHO,
+    Outcome,
+    RefusedError,
+    RequestFailedError,
+    StopAskingError,
+    TryAgainError,
+    count,
+    raise_for,
+    said,
+)
+from locus.evaluation.service_pace import Pace, tokens_of
 
-# Not a status of the warehouse: the request was not sent, or its failure says nothing about it.
-UNASKED = "unasked"
-# The worst of a query's outcomes is the query's, from the harmless to the worst.
-SEVERITY = ("ok", "empty", "truncated", "refused", "error", UNASKED)
-# Tried again: too busy, too many requests, a fault of the service.
-_PASSING = {408, 409, 425, 429}
-# Of the one query: its form, its length.
-_OF_THE_QUERY = {400, 413, 422}
-# Codes of an account that has no money left; waiting doesn't help.
-_SPENT = {"insufficient_quota", "billing_hard_limit_reached"}
-_FILTERED = {"content_filter", "content_policy_violation"}
+__all__ = ["LARGEST_ANSWER_MIB", "SEVERITY", "UNASKED", "Call", "Caller", "Outcome"]
+
+# An answer that is longer is none: nobody is asked for as much.
+LARGEST_ANSWER_MIB = 16
 _JITTER = random.SystemRandom()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one request.
-
-    Attributes:
-        status: one of `SEVERITY`.
-        value: the answer, as the reader made it; None if there is none.
-        detail: why it is not ok, one line.
-        tokens_in: tokens read, as the service counts them; None if it doesn't say.
-        tokens_out: tokens written.
-        latency_ms: time of the last attempt, without waits between attempts.
-    """
-
-    status: str
-    value: Any = None
-    detail: str = ""
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    latency_ms: float = 0.0
-
-
-class RequestFailedError(Exception):
-    """This request has failed and asking it again is no use."""
-
-
-class RefusedError(Exception):
-    """The service's filter refuses the query: it has answered, in its way."""
-
-
-class TryAgainError(Exception):
-    """This attempt has failed in a way that may pass.
-
-    Attributes:
-        after_s: seconds that the service asks to wait; None if it doesn't say.
-    """
-
-    def __init__(self, detail: str, after_s: float | None = None) -> None:
-        super().__init__(detail)
-        self.after_s = after_s
-
-
-class StopAskingError(Exception):
-    """No request can succeed: a wrong key, model or address."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +52,14 @@ class Call:
 
 
 class Caller:
-    """Sends requests to one service, a few at a time.
+    """Sends requests to one service, a few at a time, and no more often than it may be asked.
 
     A request that fails in a way that may pass is sent again, a bounded number of times, after
     growing, jittered waits and never before the service's Retry-After. After a number of failed
     requests in a row, or one that shows a wrong key, model or address, nothing more is sent.
+
+    One event loop serves all calls of `ask`: what the pace knows of the last minute holds for the
+    next call too.
 
     Attributes:
         stopped: why nothing more is sent, one line; None while all is well.
@@ -108,6 +73,7 @@ class Caller:
         concurrent: int = 4,
         verify: bool = True,
         ca_file: str | None = None,
+        rate: Rate | None = None,
     ) -> None:
         self.stopped: str | None = None
         self._url = url
@@ -117,15 +83,20 @@ class Caller:
         self._verify = verify
         self._ca_file = ca_file
         self._failed_in_a_row = 0
-        self._not_before = 0.0
+        self._pace = Pace(self._concurrent, rate or Rate())
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        # Each `ask` ends all that it began, so there is nothing else for the runner to close.
+        weakref.finalize(self, self._runner.get_loop().close)
 
     def ask(self, calls: Sequence[Call]) -> list[Outcome]:
         """Outcomes of requests, in their order."""
-        return asyncio.run(self._ask(calls))
+        return self._runner.run(self._ask(calls))
 
     async def _ask(self, calls: Sequence[Call]) -> list[Outcome]:
         from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+        # Of requests with all their attempts, so that a service that is down is given up after a
+        # few of them, not after the first attempts of all.
         gate = asyncio.Semaphore(self._concurrent)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         async with ClientSession(
@@ -138,7 +109,9 @@ class Caller:
                 async with gate:
                     return await self._one(session, call)
 
-            return list(await asyncio.gather(*map(one, calls)))
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(call)) for call in calls]
+            return [task.result() for task in tasks]
 
     def _tls(self) -> Any:
         if not self._verify:
@@ -154,15 +127,10 @@ class Caller:
         patience = self._patience
         detail = ""
         for attempt in range(1, patience.attempts + 1):
-            # Whoever is told to wait makes all wait: the limit is the service's, not a request's.
-            while (wait := self._not_before - time.monotonic()) > 0 and not self.stopped:
-                await asyncio.sleep(wait)
-            if self.stopped:
-                return Outcome(UNASKED, detail=self.stopped)
             try:
-                outcome = await self._attempt(session, call)
+                outcome = await self._in_turn(session, call)
             except StopAskingError as error:
-                self.stopped = self.stopped or str(error)
+                self._stop(str(error))
                 return Outcome(UNASKED, detail=str(error))
             except RefusedError as error:
                 self._failed_in_a_row = 0
@@ -172,22 +140,43 @@ class Caller:
             except TryAgainError as error:
                 detail = f"{error} ({attempt} attempt{'s' if attempt > 1 else ''})"
                 if (error.after_s or 0) > patience.longest_wait_s:
-                    return self._failed(f"{detail}; it asks to wait {error.after_s:.0f} s")
-                if error.after_s is not None:
-                    until = time.monotonic() + error.after_s
-                    self._not_before = max(self._not_before, until)
+                    return self._failed(
+                        f"{detail}; it asks to wait {error.after_s:.0f} s: run later"
+                    )
                 if attempt < patience.attempts:
                     own = min(patience.longest_wait_s, patience.wait_s * 2 ** (attempt - 1))
                     await asyncio.sleep(own * _JITTER.uniform(0.5, 1.0))
             else:
-                self._failed_in_a_row = 0
+                if outcome.status != UNASKED:
+                    self._failed_in_a_row = 0
                 return outcome
         return self._failed(detail)
 
+    async def _in_turn(self, session: Any, call: Call) -> Outcome:
+        """One attempt, when it is its turn."""
+        async with self._pace.turn(tokens_of(call.payload)) as turn:
+            if self.stopped:
+                return Outcome(UNASKED, detail=self.stopped)
+            try:
+                outcome = await self._attempt(session, call)
+            except TryAgainError as error:
+                if error.busy:
+                    wait_s = error.after_s
+                    too_long = wait_s is not None and wait_s > self._patience.longest_wait_s
+                    self._pace.turned_down(turn, None if too_long else wait_s)
+                raise
+            counts = (outcome.tokens_in, outcome.tokens_out)
+            self._pace.answered(turn, None if None in counts else sum(n or 0 for n in counts))
+            return outcome
+
+    def _stop(self, why: str) -> None:
+        self.stopped = self.stopped or why
+        self._pace.end()
+
     def _failed(self, detail: str) -> Outcome:
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self._patience.stop_after and not self.stopped:
-            self.stopped = f"{self._failed_in_a_row} requests in a row failed, the last: {detail}"
+        if self._failed_in_a_row >= self._patience.stop_after:
+            self._stop(f"{self._failed_in_a_row} requests in a row failed, the last: {detail}")
         return Outcome("error", detail=detail)
 
     async def _attempt(self, session: Any, call: Call) -> Outcome:
@@ -200,142 +189,55 @@ class Caller:
                 self._url, json=call.payload, allow_redirects=False
             ) as response:
                 status, headers = response.status, response.headers
-                text = (await response.read()).decode("utf-8", errors="replace")
+                text = (await _body(response)).decode("utf-8", errors="replace")
         except TimeoutError as error:
             # Not sent again: the service may have done, and charged, the work.
-            raise RequestFailedError(f"no answer within {self._patience.timeout_s:g} s") from error
+            raise RequestFailedError(
+                f"no whole answer within {self._patience.timeout_s:g} s; if the service is that "
+                "slow, raise args.timeout"
+            ) from error
         except (ClientError, OSError) as error:
-            said = self._clean(str(error)) or type(error).__name__
-            raise TryAgainError(f"the connection failed: {said}") from error
+            words = self._clean(str(error)) or type(error).__name__
+            raise TryAgainError(
+                f"the connection failed: {words}; check that the service runs and args.base_url"
+            ) from error
         if self._key:
             text = text.replace(self._key, "[key]")
         if status != 200:
-            raise_for(status, headers, _said(text), text)
+            raise_for(status, headers, said(text), text)
         try:
             body = json.loads(text)
-        except ValueError as error:
-            raise TryAgainError(f"the answer is not JSON: {_said(text)}") from error
+        except (ValueError, RecursionError) as error:
+            raise TryAgainError(f"the answer is not JSON: {said(text)}; {WHO}") from error
         if not isinstance(body, dict):
-            raise TryAgainError(f"the answer is no JSON object: {_said(text)}")
+            raise TryAgainError(f"the answer is no JSON object: {said(text)}; {WHO}")
         try:
             outcome = call.read(body)
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             # lm-eval's readers take the form of an answer for granted.
-            said = self._clean(f"{type(error).__name__}: {error}")
-            raise TryAgainError(f"the answer has another form: {said}") from error
+            words = self._clean(f"{type(error).__name__}: {error}")
+            raise TryAgainError(f"the answer has another form: {words}; {WHO}") from error
         usage = body.get("usage")
         return replace(
             outcome,
-            tokens_in=_count(usage, "prompt_tokens"),
-            tokens_out=_count(usage, "completion_tokens"),
+            tokens_in=count(usage, "prompt_tokens"),
+            tokens_out=count(usage, "completion_tokens"),
             latency_ms=1000 * (time.perf_counter() - started),
         )
 
     def _clean(self, text: str) -> str:
-        return _said(text.replace(self._key, "[key]") if self._key else text)
+        return said(text.replace(self._key, "[key]") if self._key else text)
 
 
-def raise_for(status: int, headers: Mapping[str, str], said: str, body: str) -> None:
-    """Raise what an HTTP status other than 200 means.
-
-    Raises:
-        StopAskingError: wrong key, model or address, or no money left.
-        TryAgainError: may pass.
-        RefusedError: a filter refuses the query.
-        RequestFailedError: of this one request.
-    """
-    code = _error_code(body)
-    if status in (401, 403):
-        raise StopAskingError(
-            f"the service refuses the key (HTTP {status}: {said}); check the environment variable "
-            "that holds it and what the key may use"
-        )
-    if status == 402 or code in _SPENT:
-        raise StopAskingError(f"the account can't pay (HTTP {status}: {said})")
-    if status == 404 or 300 <= status < 400 or status == 405:
-        raise StopAskingError(
-            f"the service has no such model or address (HTTP {status}: {said}); check args.model "
-            "and args.base_url in models.yaml"
-        )
-    detail = f"HTTP {status}: {said}"
-    if status in _PASSING or status >= 500:
-        raise TryAgainError(detail, _retry_after(headers.get("Retry-After")))
-    if status in _OF_THE_QUERY and code in _FILTERED:
-        raise RefusedError(detail)
-    raise RequestFailedError(detail)
-
-
-def read_text(body: Mapping[str, Any], chat: bool, text_of: Callable[[Any], Any]) -> Outcome:
-    """The outcome of a generation.
-
-    Args:
-        body: the service's answer.
-        chat: whether it is one of chat completions.
-        text_of: the answer's text, as lm-eval reads it.
+async def _body(response: Any) -> bytes:
+    """The body of an answer, as far as it is one.
 
     Raises:
-        TryAgainError: the answer has not the form of one.
+        RequestFailedError: it is too large. Not sent again: the next would be as large.
     """
-    choice = one_choice(body)
-    message = choice.get("message") if chat else {"content": choice.get("text", 0)}
-    if not isinstance(message, dict) or not isinstance(message.get("content", 0), str | None):
-        raise TryAgainError("the answer has no text where one belongs")
-    reason = choice.get("finish_reason")
-    if reason == "content_filter" or message.get("refusal"):
-        text = message.get("refusal") or message["content"]
-        return Outcome("refused", str(text or ""), "the service's filter or model refused")
-    text = text_of(body) if message["content"] else ""
-    if reason == "length":
-        return Outcome("truncated", text, "the answer was cut at the token limit")
-    if not text or not text.strip():
-        return Outcome("empty", text, "the answer is empty")
-    return Outcome("ok", text)
-
-
-def one_choice(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The only choice of an answer.
-
-    Raises:
-        TryAgainError: there is not exactly one.
-    """
-    choices = body.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise TryAgainError("the answer has not exactly one choice")
-    # lm-eval sorts by it, and not every service sends it.
-    choices[0].setdefault("index", 0)
-    return choices[0]
-
-
-def _count(usage: Any, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value >= 0 else None
-
-
-def _error_code(body: str) -> str | None:
-    try:
-        error = json.loads(body)["error"]
-        return str(error.get("code") or error.get("type"))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # Not every service writes its errors as OpenAI does; the text is told anyway.
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        seconds = (when - datetime.now(UTC)).total_seconds()
-    return seconds if 0 <= seconds < float("inf") else None
-
-
-def _said(text: str) -> str:
-    """A service's words as one short line without control characters."""
-    line = " ".join(text.split())[:200]
-    return "".join(c for c in line if c.isprintable()) or "no text"
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LARGEST_ANSWER_MIB * 2**20:
+            raise RequestFailedError(f"the answer is larger than {LARGEST_ANSWER_MIB} MiB; {WHO}")
+    return bytes(body)

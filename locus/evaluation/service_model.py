@@ -16,9 +16,8 @@ from typing import Any
 from locus.evaluation.backends import KEY_ARGUMENT, SERVICES, check_arguments, key_variable
 from locus.evaluation.harness import HarnessError
 from locus.evaluation.request import EvaluationRequest
-from locus.evaluation.service import (
-    Call,
-    Caller,
+from locus.evaluation.service import Call, Caller
+from locus.evaluation.service_answer import (
     Outcome,
     RequestFailedError,
     TryAgainError,
@@ -199,6 +198,7 @@ def load_service(request: EvaluationRequest) -> Any:
         concurrent=int(args.get("num_concurrent", 4)),
         verify=bool(args.get("verify_certificate", True)),
         ca_file=args.get("ca_cert_path"),
+        rate=request.rate,
     )
     lm.connect(caller, service.chat)
     return lm

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from flows.add_model import with_budget
 from flows.cli import app
+from locus.budget import Budget, Ledger
 from locus.decisions import DecisionError
 from locus.embedding import checkpoint
 from locus.embedding.checkpoint import CheckpointError
@@ -26,8 +27,10 @@ from locus.routing.router import RoutingError
 from tasks.discover import discover_models, sync_catalogue
 from tasks.embed import embed_models, train_if_needed
 from tasks.encode import encode_queries
-from tasks.evaluate import evaluate_model, plan_queries
+from tasks.estimate import expect
+from tasks.evaluate import evaluate_model
 from tasks.importing import import_folder
+from tasks.plan import plan_queries
 from tasks.publish import publish_snapshot
 from tasks.score import score_pool
 from tasks.settings import Settings, SettingsError
@@ -338,7 +341,9 @@ def test_more_queries_refine_a_place(
     (late,) = discover_models.fn(settings, "org/late")
     (first,) = plan_queries.fn(with_budget(settings, 6), [late])
     assert first.plan.n_queries == 6
-    assert evaluate_model.fn(settings, first).error is None
+    with Warehouse.open(settings.warehouse) as warehouse:
+        expected = expect(warehouse, [first])["org/late"]
+    assert evaluate_model.fn(settings, first, expected, Ledger(Budget())).error is None
 
     (again,) = plan_queries.fn(with_budget(settings, 6), [late])
     assert again.plan.n_queries == 0

@@ -21,7 +21,7 @@ from locus.evaluation.parts import write_part
 from locus.registry import ModelSpec
 from locus.selection import plan, spread_order
 from tasks.discover import Discovered
-from tasks.evaluate import PlannedModel, plan_queries
+from tasks.plan import PlannedModel, plan_queries
 from tasks.record import record_parts
 from tasks.settings import EvaluationSettings, Settings
 from warehouse import contracts
@@ -191,6 +191,20 @@ def test_only_registered_tasks_are_asked_and_the_rest_is_the_spread_orders(
     assert found.plan.chosen_by == {strategy: len(ASKABLE), "spread": 7}
     everything = world.plan(strategy, 10_000, adaptive_batch=10_000)["org/one"]
     assert asked(everything) == ASKABLE | set(fresh)
+
+
+def test_what_gets_no_answer_is_given_up_after_some_runs(world: World) -> None:
+    (first,) = [p for m, p in world.plan("stratified", 6, attempts=2).items() if m == "org/one"]
+    bad = sorted(asked(first))[0]
+    world.answer("org/one", sorted(asked(first))[1:], 1.0)
+    for _ in range(2):
+        again = world.plan("stratified", 6, attempts=2)["org/one"]
+        assert again.plan.n_queries == 1
+        world.answer("org/one", [bad], 0.0, status="refused")
+    # Two runs without an answer: it counts as asked, nothing is asked in its place.
+    assert world.plan("stratified", 6, attempts=2)["org/one"].plan.n_queries == 0
+    assert world.plan("stratified", 6, attempts=3)["org/one"].plan.n_queries == 1
+    assert world.plan("spread", 6, attempts=2)["org/two"].plan.n_queries == 6
 
 
 def test_test_queries_stay_the_spread_orders(world: World) -> None:

@@ -69,5 +69,5 @@ def test_healing_finishes_what_a_dead_run_left(settings: Settings, tmp_path: Pat
         run = w.scores.run("run")
         assert run is not None
         assert (run["status"], run["error"]) == ("failed", "interrupted")
-        assert w.scores.answered("org/m", "r").to_dicts() == [{"query_id": "q1", "status": "ok"}]
+        assert w.scores.answered("org/m", "r").rows() == [("q1", "ok", 1)]
     assert pl.read_parquet(parts / "a.parquet").height == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.starter import write_starter
+from locus.evaluation.request import Rate
 from tasks.lock import PipelineBusyError, pipeline_lock
 from tasks.settings import Settings, SettingsError, load_settings
 
@@ -40,6 +41,11 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[evaluation]\nparallel = 0", "parallel"),
         ("[evaluation]\nnew_model_queries = 'many'", "new_model_queries"),
         ("tasks = 3", "tasks"),
+        ("[evaluation.budget]\nqueries = -1", "budget.queries"),
+        ("[evaluation.model_budget]\ndollars = 3", "dollars"),
+        ("[task_settings.t]\nmetric = 'a,b,c'", "task_settings.t.metric"),
+        ("[task_settings.t]\nnum_fewshot = -1", "num_fewshot"),
+        ('[providers."x:1"]\nrequests_per_minute = 0', "requests_per_minute"),
         ("= broken", "locus.toml"),
     ],
 )
@@ -62,3 +68,16 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         pass
     with pipeline_lock(settings):
         pass
+
+
+def test_rates_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locus.toml").write_text(
+        '[providers."api.example.com"]\nrequests_per_minute = 60\n'
+        '[providers."127.0.0.1:8000"]\ntokens_per_minute = 9000\n'
+    )
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
+    settings = load_settings()
+    assert settings.rate_of("https://api.example.com/v1/chat/completions") == Rate(60, None)
+    assert settings.rate_of("http://127.0.0.1:8000/v1/completions") == Rate(None, 9000)
+    for other in ("http://127.0.0.1:8001/v1/completions", None, 3):
+        assert settings.rate_of(other) == Rate()

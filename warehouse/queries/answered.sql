@@ -1,5 +1,6 @@
--- What one version of a model was asked, each query once: ok before any other status, then newest.
-SELECT query_id, status
+-- What one version of a model was asked, each query once: ok before any other status, then newest;
+-- and how often. A run asks a query once, however often it sends it.
+SELECT query_id, status, count(*) OVER (PARTITION BY query_id) AS tries
 FROM score
 WHERE model_id = $model_id AND revision = $revision
 QUALIFY row_number() OVER (

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,8 @@ from openai_server import MODEL, OpenAIServer, answer_to, logprob_of, serving
 from locus.evaluation import worker
 from locus.evaluation.harness import HarnessError
 from locus.evaluation.launch import EvaluationFailedError, evaluate, worker_environment
-from locus.evaluation.request import EvaluationRequest, Patience
-from locus.evaluation.service import TryAgainError, raise_for
+from locus.evaluation.request import EvaluationRequest, Patience, Rate
+from locus.evaluation.service_answer import TryAgainError, raise_for
 from locus.frames import SCORES
 from locus.prices import Price
 from warehouse.contracts import ScoreFrame, validated
@@ -152,25 +153,32 @@ def test_log_likelihoods_of_something_else_are_errors(
     assert len(server.asked) == n_asked
 
 
+# (fault, status, attempts, what the log says: the reason and the next step)
+FAULTS_OF_ONE_QUERY = [
+    ("429", "error", 3, r"HTTP 429: .*lower args\.num_concurrent .*\(3 attempts\)"),
+    ("503", "error", 3, r"HTTP 503: .*lower args\.num_concurrent .*\(3 attempts\)"),
+    ("500", "error", 3, r"HTTP 500: .*a fault of the service.* \(3 attempts\)"),
+    ("malformed", "error", 3, r"not JSON: <html>.*args\.base_url \(3 attempts\)"),
+    ("deep", "error", 3, r"not JSON: \[\[.*args\.base_url \(3 attempts\)"),
+    ("list", "error", 3, r"no JSON object: .*args\.base_url"),
+    ("cut", "error", 3, r"the connection failed: .*check that the service runs"),
+    ("no-choices", "error", 3, r"not exactly one choice; .*args\.base_url"),
+    ("400", "error", 1, r"HTTP 400: .*; see what it says of this query"),
+    ("hang", "error", 1, r"no whole answer within 1 s; .*raise args\.timeout"),
+    ("hang-body", "error", 1, r"no whole answer within 1 s; .*raise args\.timeout"),
+    ("number", "error", 3, r"no text where one belongs; .*args\.base_url"),
+    ("400-filter", "refused", 1, r"HTTP 400: .*fault 400-filter.*its filter refuses the query"),
+    ("filter", "refused", 1, r"filter or model refused; see the response"),
+    ("null", "empty", 1, r"the answer is empty; .*raise max_gen_toks"),
+    ("empty", "empty", 1, r"the answer is empty; .*raise max_gen_toks"),
+    ("length", "truncated", 1, r"cut at the token limit; raise max_gen_toks"),
+]
+
+
 @pytest.mark.parametrize(
-    ("kind", "status", "n_asked"),
-    [
-        ("429", "error", 3),
-        ("500", "error", 3),
-        ("malformed", "error", 3),
-        ("list", "error", 3),
-        ("cut", "error", 3),
-        ("no-choices", "error", 3),
-        ("400", "error", 1),
-        ("hang", "error", 1),
-        ("hang-body", "error", 1),
-        ("number", "error", 3),
-        ("400-filter", "refused", 1),
-        ("filter", "refused", 1),
-        ("null", "empty", 1),
-        ("empty", "empty", 1),
-        ("length", "truncated", 1),
-    ],
+    ("kind", "status", "n_asked", "said"),
+    FAULTS_OF_ONE_QUERY,
+    ids=[f[0] for f in FAULTS_OF_ONE_QUERY],
 )
 @pytest.mark.parametrize("backend", BACKENDS[:2])
 def test_a_fault_of_one_query_is_its_status_and_the_others_are_kept(
@@ -178,9 +186,11 @@ def test_a_fault_of_one_query_is_its_status_and_the_others_are_kept(
     kind: str,
     status: str,
     n_asked: int,
+    said: str,
     request_: EvaluationRequest,
     server: OpenAIServer,
     bank: pl.DataFrame,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.fail(kind, prompt="number 3 ")
     rows = run(replace(request_, backend=backend, args=arguments(server, backend)))
@@ -190,10 +200,75 @@ def test_a_fault_of_one_query_is_its_status_and_the_others_are_kept(
     assert set(found.values()) == {"ok"}
     bad = rows.filter(pl.col("status") != "ok").row(0, named=True)
     assert (bad["score"], bad["metrics"]) == (None, None)
+    # What the worker's log will say: the query, its status, why, and what to do.
+    (line,) = (w for w in capsys.readouterr().err.splitlines() if w.startswith("query "))
+    assert re.match(rf"query {bad['query_id']}: {status}: .*{said}", line)
     assert server.prompts().count("Copy the number 3 ->") == n_asked
 
 
-@pytest.mark.parametrize("kind", ["429", "500", "malformed", "cut"])
+def test_an_endless_answer_is_not_read_to_its_end(
+    request_: EvaluationRequest,
+    server: OpenAIServer,
+    bank: pl.DataFrame,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.fail("endless", prompt="number 3 ")
+    rows = run(replace(request_, patience=replace(QUICK, timeout_s=60.0)))
+    assert statuses(rows, bank).pop("Copy the number 3 ->") == "error"
+    assert rows["status"].to_list().count("ok") == 5
+    assert server.prompts().count("Copy the number 3 ->") == 1
+    assert "error: the answer is larger than 16 MiB; check" in capsys.readouterr().err
+
+
+def test_half_a_character_is_no_reason_to_lose_an_answer(
+    request_: EvaluationRequest, server: OpenAIServer, bank: pl.DataFrame
+) -> None:
+    """Tokens can end within a character; no file holds the half, and the other answers count."""
+    server.fail("half-character", prompt="number 3 ")
+    rows = run(request_).join(bank, on="query_id")
+    assert set(rows["status"]) == {"ok"}
+    answers = dict(rows.select("text", "response").iter_rows())
+    assert answers["Copy the number 3 ->"] == "3\N{REPLACEMENT CHARACTER}"
+    assert rows["score"].to_list().count(1.0) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("429", "HTTP 429: .*lower args.num_concurrent"),
+        ("500", "HTTP 500: "),
+        ("hang", "no whole answer within 0.3 s; .*raise args.timeout"),
+        ("hang-body", "no whole answer within 0.3 s; .*raise args.timeout"),
+        ("malformed", "not JSON: .*check what answers at args.base_url"),
+        ("cut", "the connection failed: .*check that the service runs"),
+    ],
+)
+def test_a_fault_of_every_query_ends_the_run_with_model_reason_and_next_step(
+    kind: str, said: str, request_: EvaluationRequest, server: OpenAIServer
+) -> None:
+    server.fail(kind)
+    patience = replace(QUICK, timeout_s=0.3, attempts=2, stop_after=2)
+    with pytest.raises(HarnessError, match=f"^2 requests in a row failed, the last: .*{said}") as e:
+        run(replace(request_, patience=patience, args={**request_.args, "num_concurrent": 2}))
+    assert "0 of 6 queries of 'org/served' are done and kept, the next run" in str(e.value)
+    # Nobody is asked any more once it is clear.
+    assert len({*server.prompts()}) <= 4
+
+
+def test_a_rate_limit_holds_from_chunk_to_chunk(
+    request_: EvaluationRequest, server: OpenAIServer
+) -> None:
+    """Two requests a second at most, wherever a chunk ends, the one that is sent again counted."""
+    server.fail("500", times=1)
+    rows = run(replace(request_, chunk_size=2, rate=Rate(requests_per_minute=120)))
+    assert rows["status"].to_list() == ["ok"] * 6
+    assert len(server.came) == 7
+    for i, first in enumerate(server.came):
+        for n, last in enumerate(server.came[i:], start=1):
+            assert n <= 1 + 2 * (last - first + 0.25)
+
+
+@pytest.mark.parametrize("kind", ["429", "503", "500", "malformed", "cut"])
 def test_what_passes_is_no_fault(
     kind: str, request_: EvaluationRequest, server: OpenAIServer
 ) -> None:
@@ -253,10 +328,8 @@ def test_a_service_that_is_down_is_given_up_and_what_was_done_is_kept(
     ):
         assert said in str(failure.value)
     assert len(server.asked) == 4  # two queries, two attempts each; the last chunk is not asked
-    assert rows_of(request)["status"].value_counts().sort("status").rows() == [
-        ("error", 2),
-        ("ok", 2),
-    ]
+    # That the service was down says nothing of the two queries that found it so.
+    assert rows_of(request)["status"].to_list() == ["ok"] * 2
     server.heal()
     assert run(replace(request, run_id="run-2")).filter(status="ok")["query_id"].n_unique() == 6
 
@@ -299,11 +372,15 @@ def test_nobody_there(request_: EvaluationRequest) -> None:
 
 
 def test_a_long_retry_after_is_not_waited_for(
-    request_: EvaluationRequest, server: OpenAIServer, bank: pl.DataFrame
+    request_: EvaluationRequest,
+    server: OpenAIServer,
+    bank: pl.DataFrame,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.fail("429", prompt="number 3 ", retry_after="3600")
     assert statuses(run(request_), bank)["Copy the number 3 ->"] == "error"
     assert server.prompts().count("Copy the number 3 ->") == 1
+    assert "it asks to wait 3600 s: run later" in capsys.readouterr().err
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

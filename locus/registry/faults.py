@@ -1,0 +1,54 @@
+"""What is wrong with a registry, in words that name the field."""
+
+import difflib
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from pydantic import ValidationError
+
+_SHOWN = 60
+
+
+class RegistryError(ValueError):
+    """A registry that can't be used; the message names the file, the model and the field."""
+
+
+def reasons(error: ValidationError, fields: Sequence[str]) -> list[str]:
+    """Every fault of an entry in a line of its own, the field first.
+
+    Args:
+        error: what pydantic found.
+        fields: the fields that there are.
+    """
+    return [_reason(dict(fault), fields) for fault in error.errors(include_url=False)]
+
+
+def _reason(fault: dict[str, Any], fields: Sequence[str]) -> str:
+    field, kind, value = _place(fault["loc"]), fault["type"], fault["input"]
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    if kind == "model_type":
+        return "an entry is a mapping with at least an `id`, such as `- id: org/name`"
+    if kind == "missing":
+        return f"{field} is missing"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = difflib.get_close_matches(str(fault["loc"][-1]), fields, n=1)
+        return f"{field} is no field" + (f"; did you mean {near[0]}?" if near else "")
+    if kind == "value_error":
+        return f"{field}: {said}" if field else said
+    if kind == "string_type" and isinstance(value, int | float | date):
+        read = "a date" if isinstance(value, date) else "a number, true or false"
+        return f"{field}: YAML reads {value} as {read}; it is text, so put it in quotes"
+    shown = "" if isinstance(value, dict | list) else f", not {str(value)[:_SHOWN]!r}"
+    return f"{field}: {said[:1].lower()}{said[1:]}{shown}"
+
+
+def _place(loc: Sequence[Any]) -> str:
+    """A field's name; an entry of a list is counted from 1."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f", entry {part + 1}"
+        else:
+            text += f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,54 @@
+"""Rest: a model that keeps failing is left alone for a while, so that a night isn't spent on it."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from tasks.discover import Discovered
+from tasks.settings import Settings
+from warehouse.store import Warehouse
+
+# A night that begins a little earlier than the last one is still the next night.
+SLACK = timedelta(hours=2)
+
+
+def resting(
+    settings: Settings,
+    warehouse: Warehouse,
+    models: Sequence[Discovered],
+    now: datetime | None = None,
+) -> dict[str, str]:
+    """Models that are left alone now, with the reason.
+
+    After `rest_after_failures` evaluations in a row that gave no answer, a model rests for a day,
+    after one more for two, then four, up to `rest_days_most`. There is no other state than the runs
+    in the warehouse: an answer ends it, and so does a change of the model's backend, arguments or
+    revision, since whoever changed them may have mended what was wrong.
+
+    Args:
+        settings: the pipeline's settings.
+        warehouse: where the runs are.
+        models: whom to look at.
+        now: the time (UTC); None takes the clock's.
+    """
+    ask, now = settings.evaluation, now or datetime.now(UTC)
+    found = {}
+    for model in models:
+        spec = model.spec
+        failures = warehouse.scores.failures_in_a_row(spec.id, model.revision)
+        n = 0
+        for text in failures["settings"]:
+            then = json.loads(text or "{}")
+            if (then.get("backend"), then.get("args")) != (spec.backend, spec.backend_args()):
+                break
+            n += 1
+        if n < ask.rest_after_failures:
+            continue
+        days = min(2 ** (n - ask.rest_after_failures), ask.rest_days_most)
+        until = failures["finished_at"][0] + timedelta(days=days) - SLACK
+        if now < until:
+            found[spec.id] = (
+                f"failed {n} times in a row, the last time with: {failures['error'][0]}; it rests "
+                f"until {until:%Y-%m-%d %H:%M} UTC, or ask it at once: locus add-model {spec.id}"
+            )
+    return found
