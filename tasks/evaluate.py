@@ -70,10 +70,11 @@ def evaluate_model(
     """
     spec, revision = planned.model.spec, planned.model.revision
     run_id = str(uuid.uuid4())
-    request = _request(settings, planned, run_id, kind, beside)
     budget = spec.budget.within(settings.evaluation.model_budget)
     purse = ledger.purse(spec.id, budget, _free_if_local(expected.each(), spec.backend))
     with Warehouse.open(settings.warehouse) as warehouse:
+        places = _places(warehouse, planned)
+        request = _request(settings, planned, run_id, kind, beside, places)
         warehouse.scores.start_run(
             run_id=run_id,
             kind=kind,
@@ -118,6 +119,13 @@ def evaluate_model(
     return Evaluated(spec.id, purse.spent.queries, recorded, error, stopped)
 
 
+def _places(warehouse: Warehouse, planned: PlannedModel) -> dict[str, int]:
+    """Where the planned queries stood among their task's documents, as far as that was noted."""
+    ids = [query for queries in planned.plan.queries.values() for query in queries]
+    rows = warehouse.catalogue.queries(ids=ids, columns=["query_id", "source_id"])
+    return {q: int(place) for q, place in rows.iter_rows() if place and place.isdecimal()}
+
+
 def _examples(warehouse: Warehouse, request: EvaluationRequest) -> dict[str, int | None]:
     """Examples before a question, by task: as the settings say, else as the task says."""
     said = dict(warehouse.catalogue.tasks("lm-eval").select("task", "num_fewshot").iter_rows())
@@ -140,7 +148,12 @@ def _duration(seconds: float) -> str:
 
 
 def _request(
-    settings: Settings, planned: PlannedModel, run_id: str, kind: str, beside: int
+    settings: Settings,
+    planned: PlannedModel,
+    run_id: str,
+    kind: str,
+    beside: int,
+    places: dict[str, int],
 ) -> EvaluationRequest:
     spec = planned.model.spec
     ask = settings.evaluation
@@ -151,6 +164,7 @@ def _request(
         backend=spec.backend,
         args=spec.backend_args(),
         queries=planned.plan.queries,
+        places=places,
         # A folder per model and revision: parts outlive the run that wrote them. What a canary
         # answers stands in for nothing, so it is found by its own run only.
         parts=str(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from locus.evaluation.asked import FAULT
-from locus.evaluation.questions import HarnessError, Question, primary_metric, question
+from locus.evaluation.questions import HarnessError, Identities, Question, primary_metric
 from locus.evaluation.service import SEVERITY, Outcome
 from locus.ids import QueryId
 
@@ -52,9 +52,11 @@ def grouped(
     Raises:
         HarnessError: they are not of exactly the questions that were asked.
     """
+    asked = list(asked)
+    identities = Identities(task, asked)
     found: dict[QueryId, list[Sample]] = defaultdict(list)
     for sample in samples:
-        found[question(task, sample["doc"]).query_id].append(sample)
+        found[identities.of(sample["doc"])].append(sample)
     wanted = {q.query_id for q in asked}
     if set(found) != wanted:
         raise HarnessError(

@@ -5,7 +5,6 @@ tasks takes seconds and memory that the pipeline need not spend.
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from locus import frames
+from locus.evaluation.questions import content
 from locus.ids import split_of
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ def read_catalogue(
                 q.prompt,
                 q.choices,
                 q.target,
-                json.dumps(q.document, ensure_ascii=False, sort_keys=True, default=str),
-                None,
+                content(q.document),
+                str(q.place),
             )
             for q in harness.questions(task)
         ]

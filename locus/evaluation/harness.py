@@ -17,12 +17,14 @@ from locus.evaluation.asked import as_asked, said
 from locus.evaluation.backends import KEY_ARGUMENT, check_arguments
 from locus.evaluation.questions import (
     HarnessError,
+    Identities,
     Question,
     effective_fewshot,
     load_tasks,
     primary_metric,
     question,
     questions,
+    some_questions,
     task_version,
     unsafe,
     unsuited,
@@ -41,6 +43,7 @@ __all__ = [
     "primary_metric",
     "question",
     "questions",
+    "some_questions",
     "task_version",
     "unsafe",
     "unsuited",
@@ -182,7 +185,7 @@ def ask(
         ) from error
     n = sum(map(len, asked.values()))
     latency = 1000 * (time.perf_counter() - started) / n
-    outcomes = _outcomes(lm, tasks)
+    outcomes = _outcomes(lm, tasks, asked)
     rows: list[dict[str, Any]] = []
     for name, qs in asked.items():
         by_query = grouped(tasks[name], result["samples"][name], qs)
@@ -219,11 +222,14 @@ def _check_template(lm: Any, conditions: Conditions) -> None:
         )
 
 
-def _outcomes(lm: Any, tasks: Mapping[str, Any]) -> dict[QueryId, list[Outcome]] | None:
+def _outcomes(
+    lm: Any, tasks: Mapping[str, Any], asked: Mapping[str, Sequence[Question]]
+) -> dict[QueryId, list[Outcome]] | None:
     """What came of each question's requests, by the document they were made of; None if local."""
     if not hasattr(lm, "take_outcomes"):
         return None
+    identities = {name: Identities(tasks[name], qs) for name, qs in asked.items()}
     found: dict[QueryId, list[Outcome]] = defaultdict(list)
     for instance, outcome in lm.take_outcomes():
-        found[question(tasks[instance.task_name], instance.doc).query_id].append(outcome)
+        found[identities[instance.task_name].of(instance.doc)].append(outcome)
     return found

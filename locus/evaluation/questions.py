@@ -1,7 +1,8 @@
 """lm-eval's tasks: loading them, their documents as queries, and what is said of a whole task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Question:
         prompt: what a model is shown, without few-shot examples.
         choices: the options of a multiple-choice task.
         target: the expected answer, as text.
+        place: where it stands among the task's documents; None where nobody looked.
     """
 
     query_id: QueryId
@@ -29,6 +31,7 @@ class Question:
     prompt: str
     choices: list[str] | None
     target: str | None
+    place: int | None = None
 
 
 def load_tasks(names: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
@@ -140,7 +143,55 @@ def question(task: Any, document: Any) -> Question:
     return Question(identity, document, text, choices, None if target is None else str(target))
 
 
+class Identities:
+    """Which of some questions a document is, by its content; whatever else it is, by its hash.
+
+    Making a prompt of a document only to hash it takes about a millisecond; its content is enough
+    to know one that was identified before.
+    """
+
+    def __init__(self, task: Any, asked: Iterable[Question]) -> None:
+        self._task = task
+        self._known = {content(q.document): q.query_id for q in asked}
+
+    def of(self, document: Any) -> QueryId:
+        """The identity of a document of the task."""
+        known = self._known.get(content(document))
+        return question(self._task, document).query_id if known is None else known
+
+
+def content(document: Any) -> str:
+    """A document's content as text: two are the same if it is."""
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
+
+
 def questions(task: Any) -> list[Question]:
     """All documents of a task's evaluation split; the same document twice counts once."""
-    found = {q.query_id: q for q in (question(task, document) for document in task.eval_docs)}
+    found: dict[QueryId, Question] = {}
+    for place, document in enumerate(task.eval_docs):
+        one = question(task, document)
+        found.setdefault(one.query_id, replace(one, place=place))
     return list(found.values())
+
+
+def some_questions(task: Any, places: Mapping[QueryId, int | None]) -> dict[QueryId, Question]:
+    """Those of a task's questions that are wanted and there, by id.
+
+    Args:
+        task: a loaded task.
+        places: wanted ids, and where each stood when the task was catalogued; None where that
+            isn't known. A place is only where to look first: a document is known by its hash.
+    """
+    documents = task.eval_docs
+    n = len(documents) if hasattr(documents, "__getitem__") else 0
+    found: dict[QueryId, Question] = {}
+    for wanted, place in places.items():
+        if place is None or place >= n:
+            break
+        one = question(task, documents[place])
+        if one.query_id != wanted:
+            break
+        found[wanted] = replace(one, place=place)
+    if len(found) < len(places):
+        return {q.query_id: q for q in questions(task) if q.query_id in places}
+    return found

@@ -71,6 +71,8 @@ class EvaluationRequest:
         backend: lm-eval backend.
         args: arguments of that backend.
         queries: query ids to ask, by task.
+        places: where queries stood among their task's documents when it was catalogued; only where
+            to look first.
         task_folders: folders of task configurations.
         parts: folder that answers are written to.
         chunk_size: queries of one part; a crash costs one chunk at most.
@@ -89,6 +91,7 @@ class EvaluationRequest:
     args: dict[str, Any]
     queries: dict[str, list[str]]
     parts: str
+    places: dict[str, int] = field(default_factory=dict)
     task_folders: list[str] = field(default_factory=list)
     chunk_size: int = 256
     batch_size: int = 32

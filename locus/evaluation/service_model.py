@@ -8,8 +8,9 @@ import copy
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -72,13 +73,16 @@ class ServiceModel:
                 seed=self._seed,
                 eos=self.eos_string,
             )
-            calls.append(Call(payload, self._read_generation))
+            calls.append(Call(payload, partial(self._read_generation, _stops(gen_kwargs))))
         outcomes = self._caller.ask(calls)
         self._keep(requests, outcomes)
         return [o.value or "" for o in outcomes]
 
-    def _read_generation(self: Any, body: dict[str, Any]) -> Outcome:
-        return read_text(body, self.takes_messages, lambda b: self.parse_generations(outputs=b)[0])
+    def _read_generation(self: Any, stops: Sequence[str], body: dict[str, Any]) -> Outcome:
+        outcome = read_text(
+            body, self.takes_messages, lambda b: self.parse_generations(outputs=b)[0]
+        )
+        return cut_at(stops, outcome)
 
     def loglikelihood(self, requests: Sequence[Any], **kwargs: Any) -> Any:
         """(log-likelihood, greedy) of each; (0, False), never scored, where there is none."""
@@ -112,6 +116,29 @@ class ServiceModel:
         outcomes = [too_long.get(i) or next(answered) for i in range(len(requests))]
         self._keep(self._asked, outcomes)
         return [o.value or (0.0, False) for o in outcomes]
+
+
+def _stops(gen_kwargs: Mapping[str, Any]) -> list[str]:
+    """Texts that end an answer, as the task says."""
+    until = gen_kwargs.get("until") or []
+    return [stop for stop in ([until] if isinstance(until, str) else until) if stop]
+
+
+def cut_at(stops: Sequence[str], outcome: Outcome) -> Outcome:
+    """The answer up to the first stop string.
+
+    Not every service leaves it out as OpenAI does (transformers and some others keep it), and chat
+    services are told of four at most. An answer that has one is whole, whatever limit it hit.
+    """
+    if outcome.status not in ("ok", "truncated") or not isinstance(outcome.value, str):
+        return outcome
+    ends = [at for stop in stops if (at := outcome.value.find(stop)) >= 0]
+    if not ends:
+        return outcome
+    text = outcome.value[: min(ends)]
+    if not text.strip():
+        return replace(outcome, status="empty", value=text, detail="the answer is empty")
+    return replace(outcome, status="ok", value=text, detail="")
 
 
 def check_logprobs(body: dict[str, Any], n_tokens: int) -> None:

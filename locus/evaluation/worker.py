@@ -30,16 +30,17 @@ from locus.evaluation.harness import (
     ask,
     load_local,
     load_tasks,
-    questions,
+    some_questions,
     unsafe,
     unsuited,
     versions,
 )
-from locus.evaluation.parts import part_name, write_part
+from locus.evaluation.parts import PartNotWrittenError, part_name, write_part
 from locus.evaluation.request import EvaluationRequest
 from locus.evaluation.service import UNASKED
 from locus.evaluation.service_model import load_service
 from locus.frames import SCORES
+from locus.ids import QueryId
 from locus.prices import price_on
 
 # Exit statuses that the launcher tells apart.
@@ -121,7 +122,7 @@ def run(request: EvaluationRequest, out: TextIO, allowed: Callable[[], int] | No
         asked: dict[str, list[Question]] = {}
         for task, query in chunk:
             if task not in left_out:
-                asked.setdefault(task, []).append(known[query])
+                asked.setdefault(task, []).append(known[QueryId(query)])
         rows = [
             {
                 **row,
@@ -137,15 +138,15 @@ def run(request: EvaluationRequest, out: TextIO, allowed: Callable[[], int] | No
         answered = sum(row["status"] == "ok" for row in kept)
         whole = answered == len(chunk)
         path = path_of(chunk) if whole else path_of(chunk, run=request.run_id)
-        done += answered
         if kept:
-            write_part([{name: row[name] for name in SCORES} for row in kept], path)
+            try:
+                write_part([{name: row[name] for name in SCORES} for row in kept], path)
+            except PartNotWrittenError as error:
+                raise HarnessError(f"{error}; {_kept(request, done)}") from error
+            done += answered
             tell("chunk", done=done, part=path.name, **_spent(rows))
         if stopped:
-            raise HarnessError(
-                f"{stopped}; {done} of {request.n_queries} queries of {request.model_id!r} are "
-                "done and kept, the next run asks the others"
-            )
+            raise HarnessError(f"{stopped}; {_kept(request, done)}")
     if left_out:
         reasons = "; ".join(f"task {task!r}: {why}" for task, why in left_out.items())
         raise HarnessError(
@@ -153,6 +154,13 @@ def run(request: EvaluationRequest, out: TextIO, allowed: Callable[[], int] | No
             f"kept ({done} of {request.n_queries}). Ask the model by another backend or "
             "take the task out of `tasks`"
         )
+
+
+def _kept(request: EvaluationRequest, done: int) -> str:
+    return (
+        f"{done} of {request.n_queries} queries of {request.model_id!r} are done and kept, the "
+        "next run asks the others"
+    )
 
 
 def _says_something(row: dict[str, Any], stopped: str | None) -> bool:
@@ -191,16 +199,19 @@ def _tell_failures(rows: list[dict[str, Any]]) -> None:
             sys.stderr.write(f"query {row['query_id']}: {row['status']}: {row['detail']}\n")
 
 
-def _known(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[str, Question]:
-    """The questions of the request's tasks by id; every asked id must be among them."""
-    known: dict[str, Question] = {q.query_id: q for t in tasks.values() for q in questions(t)}
+def _known(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[QueryId, Question]:
+    """The questions that are asked, by id."""
+    known: dict[QueryId, Question] = {}
     for task, ids in request.queries.items():
-        missing = [query for query in ids if query not in known]
+        places = {QueryId(query): request.places.get(query) for query in ids}
+        found = some_questions(tasks[task], places)
+        missing = [query for query in ids if query not in found]
         if missing:
             raise HarnessError(
                 f"task {task!r} has no query {missing[0]!r} ({len(missing)} missing): the "
                 "installed task differs from the one that was catalogued; run nightly again"
             )
+        known.update(found)
     return known
 
 

@@ -105,3 +105,18 @@ def test_an_answer_to_another_document_is_refused(
     monkeypatch.setattr(lm_eval.evaluator, "evaluate", mislabelled)
     with pytest.raises(HarnessError, match="nothing is kept"):
         harness.ask(lm, tasks, {"tiny_copy": questions[:3]})
+
+
+def test_places_are_only_where_to_look_first(tasks: dict[str, Any], bank: pl.DataFrame) -> None:
+    task = tasks["tiny_copy"]
+    rows = bank.filter(task="tiny_copy")
+    places = {q: int(p) for q, p in rows.select("query_id", "source_id").iter_rows()}
+    assert sorted(places.values()) == list(range(40))
+    some = dict(list(places.items())[3:9])
+    everything = {q.query_id: q for q in harness.questions(task)}
+    wrong = {query: (place + 7) % 40 for query, place in some.items()}
+    beyond = dict.fromkeys(some, 10**6)
+    for told in (some, wrong, beyond, dict.fromkeys(some)):
+        found = harness.some_questions(task, told)
+        assert found == {query: everything[query] for query in some}
+    assert harness.some_questions(task, {"q-unknown": 0}) == {}
