@@ -48,9 +48,9 @@ def test_a_night_within_a_budget(pipeline: Pipeline) -> None:
     second = pipeline.locus("run", "nightly")
     assert second.returncode == 0, second.stderr
     assert "trained an encoder, placed 3 models" in second.stdout
-    assert query(
-        pipeline, "SELECT count(*), count(DISTINCT (model_id, query_id)) FROM score"
-    ) == [(240, 240)]
+    assert query(pipeline, "SELECT count(*), count(DISTINCT (model_id, query_id)) FROM score") == [
+        (240, 240)
+    ]
     (spent,) = query(pipeline, "SELECT sum(tokens_in + tokens_out), sum(cost_usd) FROM score")
     # A tokenizer of single characters reads four times what is taken for ordinary text.
     assert thought < int(str(spent[0])) < 10 * thought
