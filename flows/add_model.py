@@ -6,18 +6,25 @@ from flows.outcome import Outcome
 from flows.pipeline import run_pipeline
 from flows.seen import show
 from locus.ids import model_id as valid_model_id
+from tasks.embed import has_map
 from tasks.lock import pipeline_lock
 from tasks.settings import Settings, SettingsError, load_settings
 
 
 @flow(name="add-model", flow_run_name="add-model-{model_id}", persist_result=False)
 def add_model(
-    model_id: str, dry_run: bool = False, wait_s: float = 600, queries: int | None = None
+    model_id: str,
+    revision: str | None = None,
+    dry_run: bool = False,
+    wait_s: float = 600,
+    queries: int | None = None,
 ) -> Outcome:
     """Evaluate one model of the registry on sampled queries, place it and publish.
 
     Args:
         model_id: its id in `models.yaml`.
+        revision: the revision that was announced, if an event started this; what is evaluated is
+            the revision that the registry has now.
         dry_run: say what would be asked, and stop.
         wait_s: seconds to wait for another run to end.
         queries: training queries to ask in all, instead of the setting `new_model_queries`; what
@@ -34,9 +41,13 @@ def add_model(
     if queries is not None:
         settings = with_budget(settings, queries)
     with pipeline_lock(settings, wait_s):
-        outcome = run_pipeline(
-            settings, only=valid_model_id(model_id), may_train=False, dry_run=dry_run
-        )
+        if revision is not None and not has_map(settings):
+            # Nobody waits for this run, so that is no failure of it.
+            outcome = Outcome(waiting=f"there is no map yet: the next nightly asks {model_id} too")
+        else:
+            outcome = run_pipeline(
+                settings, only=[valid_model_id(model_id)], may_train=False, dry_run=dry_run
+            )
     show("add-model", outcome)
     return outcome
 

@@ -1,6 +1,7 @@
 """What a run did, or would do, in words and figures."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from locus.snapshots import Snapshot
 from tasks.estimate import Expected
@@ -11,12 +12,14 @@ class Outcome:
     """What a run did.
 
     Attributes:
+        began: when it began (UTC).
         asked: queries that were asked.
         recorded: scores added.
         failed: models whose evaluation ended early, with the reason.
         stopped: models whose evaluation was ended by a budget, with the budget.
         resting: models that were left alone because they keep failing, with the reason.
         canaries: canary queries that were asked.
+        watched: models that were asked canaries.
         drifted: models that answer their canaries otherwise than they did, with the evidence.
         placed: models with a new embedding.
         trained: whether an encoder was trained.
@@ -29,12 +32,14 @@ class Outcome:
             rehearsal only.
     """
 
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
     asked: int = 0
     recorded: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     resting: dict[str, str] = field(default_factory=dict)
     canaries: int = 0
+    watched: list[str] = field(default_factory=list)
     drifted: dict[str, str] = field(default_factory=dict)
     placed: list[str] = field(default_factory=list)
     trained: bool = False
@@ -48,7 +53,7 @@ class Outcome:
     @property
     def nothing_new(self) -> bool:
         """Nobody was asked and nothing was published."""
-        return not self.plan and not self.asked and self.snapshot is None
+        return not (self.plan or self.asked or self.waiting) and self.snapshot is None
 
     def headline(self) -> str:
         """The run in one line."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -14,10 +15,12 @@ from tasks.embed import embed_models, has_map, train_if_needed
 from tasks.encode import encode_queries
 from tasks.estimate import expect
 from tasks.evaluate import EVALUATION, Evaluated, evaluate_model
+from tasks.gates import Canaries, gatekeeper
 from tasks.heal import heal_interrupted
 from tasks.plan import PlannedModel, plan_queries
-from tasks.publish import parent_snapshot, publish_snapshot
+from tasks.publish import is_blocked, publish_snapshot
 from tasks.rest import resting
+from tasks.retrain import is_published
 from tasks.score import score_pool
 from tasks.settings import Settings
 from warehouse.canaries import KIND as CANARY
@@ -27,7 +30,7 @@ log = logging.getLogger("locus.pipeline")
 
 
 def run_pipeline(
-    settings: Settings, *, only: str | None = None, may_train: bool, dry_run: bool = False
+    settings: Settings, *, only: Sequence[str] | None = None, may_train: bool, dry_run: bool = False
 ) -> Outcome:
     """Discover, plan, evaluate, record, encode, embed, score, publish.
 
@@ -36,7 +39,7 @@ def run_pipeline(
 
     Args:
         settings: the pipeline's settings.
-        only: one model id; None takes the whole registry.
+        only: these models, also those that rest; None takes the whole registry.
         may_train: whether to train the first encoder.
         dry_run: say what would be asked and stop.
 
@@ -162,6 +165,7 @@ def _ask_canaries(
     planned = _plan_canaries(settings, models, outcome)
     if not planned:
         return
+    outcome.watched = [one.model.spec.id for one in planned]
     for result in _evaluate(settings, planned, ledger, CANARY):
         outcome.canaries += result.n_asked
         _note(result, outcome)
@@ -173,7 +177,12 @@ def _ask_canaries(
 
 
 def place_and_publish(
-    settings: Settings, outcome: Outcome, *, may_train: bool, always: bool = False
+    settings: Settings,
+    outcome: Outcome,
+    *,
+    may_train: bool,
+    always: bool = False,
+    accept: Collection[str] = (),
 ) -> None:
     """Encode, embed, score and publish what is stored; the outcome takes down what was done.
 
@@ -182,12 +191,22 @@ def place_and_publish(
         outcome: what the run did so far.
         may_train: whether to train the first encoder.
         always: publish even if nothing is new.
+        accept: gates whose failure a person accepts, this once.
+
+    Raises:
+        GateFailedError: a gate keeps the old snapshot.
+        UnknownGateError: there is no such gate to accept.
     """
+    canaries = Canaries(outcome.watched, outcome.drifted)
+    gate = gatekeeper(settings, since=outcome.began, canaries=canaries, accept=accept)
     encode_queries(settings)
     checkpoint_id, outcome.trained = train_if_needed(settings, may_train)
     outcome.placed = embed_models(settings, checkpoint_id)
     new = outcome.placed or outcome.trained or outcome.recorded
-    if not (always or new or parent_snapshot(settings.published) is None):
+    # Nothing need be new after a rollback or a night that a gate ended, and yet what is published
+    # is not what there is.
+    behind = not is_published(settings, checkpoint_id) or is_blocked(settings.published)
+    if not (always or new or behind):
         return
     score_pool(settings, checkpoint_id)
-    outcome.snapshot = publish_snapshot(settings, checkpoint_id)
+    outcome.snapshot = publish_snapshot(settings, checkpoint_id, gate)

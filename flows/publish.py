@@ -10,19 +10,22 @@ from tasks.settings import load_settings
 
 
 @flow(name="publish", persist_result=False)
-def publish(wait_s: float = 0) -> Outcome:
+def publish(wait_s: float = 0, accept: list[str] | None = None) -> Outcome:
     """Encode, embed and score what is stored, and publish it; no model is asked anything.
 
     Args:
         wait_s: seconds to wait for another run to end.
+        accept: gates whose failure is accepted, this once.
 
     Raises:
+        GateFailedError: a gate keeps the old snapshot.
         NotEnoughScoresError: nothing to train an encoder on.
         PipelineBusyError: another run is going on.
+        UnknownGateError: there is no such gate to accept.
     """
     settings = load_settings()
     outcome = Outcome()
     with pipeline_lock(settings, wait_s):
-        place_and_publish(settings, outcome, may_train=True, always=True)
+        place_and_publish(settings, outcome, may_train=True, always=True, accept=accept or ())
     show("publish", outcome)
     return outcome

@@ -38,23 +38,25 @@ class Discovered:
 
 
 @task(name="discover-models", cache_policy=NO_CACHE)
-def discover_models(settings: Settings, only: str | None = None) -> list[Discovered]:
+def discover_models(settings: Settings, only: Sequence[str] | None = None) -> list[Discovered]:
     """Read the registry and file its models and their revisions.
 
     Args:
         settings: the pipeline's settings.
-        only: one model id; None takes all.
+        only: ids of some models; None takes all.
 
     Raises:
-        RegistryError: a faulty registry, or ``only`` is not in it.
+        RegistryError: a faulty registry, or one of ``only`` is not in it: nothing is filed.
     """
     specs = load_registry(settings.models_file)
     if only is not None:
-        specs = [spec for spec in specs if spec.id == only]
-        if not specs:
+        missing = sorted(set(only) - {spec.id for spec in specs})
+        if missing:
             raise RegistryError(
-                f"{only!r} is not in {settings.models_file}: add it with `locus models add`"
+                f"{', '.join(map(repr, missing))}: not in {settings.models_file}; add a model "
+                "with `locus models add`"
             )
+        specs = [spec for spec in specs if spec.id in set(only)]
     found = [Discovered(spec, spec.resolved_revision()) for spec in specs]
     with Warehouse.open(settings.warehouse) as warehouse:
         new = warehouse.catalogue.add_models(_model_frame([d.spec for d in found]))

@@ -2,9 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from locus.encoding import encoder_identity
 from locus.encoding.surface import SURFACE
 from locus.matrix import ScoreMatrix
 from locus.peers.trivial import bce
+from locus.shadow import LEAST_MODELS, LearnedFrom
 from tasks.features import query_features
 from tasks.lineage import git_sha, versions
 from tasks.settings import Settings, TrainingSettings
@@ -37,14 +40,57 @@ class NotEnoughScoresError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Training:
-    """Scores and features that a map is learned from."""
+class Training:
+    """Scores and features that a map is learned from.
+
+    Attributes:
+        train: scores on training queries.
+        val: scores of the same models on validation queries: they measure and calibrate.
+        train_x: features of the training queries.
+        val_x: features of the validation queries.
+        task_of: tasks of all queries.
+        digest: of all scores on training and validation queries.
+    """
 
     train: ScoreMatrix
     val: ScoreMatrix
     train_x: Array
     val_x: Array
     task_of: dict[str, str]
+    digest: str
+
+    def without(self, models: Collection[str]) -> "Training":
+        """The same without some models, and without training queries that only they answered."""
+        rest = [model for model in self.train.models if model not in models]
+        train, val = self.train.select(rest), self.val.select(rest)
+        asked = np.flatnonzero(train.known_MQ.any(axis=0))
+        train = train.select(queries=[train.queries[i] for i in asked])
+        return replace(self, train=train, val=val, train_x=self.train_x[asked])
+
+    def learned_from(self) -> LearnedFrom:
+        """What a map learned from it knows."""
+        n_Q = self.train.known_MQ.sum(axis=0)
+        tasks = Counter(
+            self.task_of[query]
+            for query, n in zip(self.train.queries, n_Q, strict=True)
+            if n >= LEAST_MODELS
+        )
+        return LearnedFrom(self.digest, self.train.models, dict(sorted(tasks.items())))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A map that was just learned.
+
+    Attributes:
+        map: the map.
+        config: what it was learned with.
+        metrics: what it reached on validation scores.
+    """
+
+    map: ModelMap
+    config: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def has_map(settings: Settings) -> bool:
@@ -74,35 +120,83 @@ def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bo
                 f"there is no map for {identity!r} yet, so nobody can be placed: "
                 "run `locus run nightly` first, it makes one"
             )
-        data = _read(warehouse, identity)
-    log.info(
-        "learning a map (%s) from %d models, %d queries, %d scores", settings.training.method,
-        len(data.train.models), len(data.train.queries), data.train.n_scores,
-    )  # fmt: skip
-    started = time.perf_counter()
-    model_map, config, metrics = _LEARN[settings.training.method](data, settings.training)
-    metrics["seconds"] = round(time.perf_counter() - started, 2)
-    facts = {"training": config, "metrics": metrics, "versions": versions()}
-    checkpoint_id = checkpoint.save(model_map, identity, facts, settings.checkpoints)
-    with Warehouse.open(settings.warehouse) as warehouse:
-        warehouse.checkpoints.add(
-            {
-                "checkpoint_id": checkpoint_id,
-                "parent": active["checkpoint_id"] if active else None,
-                "created_at": datetime.now(UTC),
-                "encoder": identity,
-                "config": {"method": settings.training.method, "training": config},
-                "metrics": metrics,
-                "n_models": len(data.train.models),
-                "n_queries": len(data.train.queries),
-                "n_scores": data.train.n_scores,
-                "git_sha": git_sha(),
-            }
-        )
+        data = read_training(warehouse, identity)
+    learned = learn(data, settings.training)
+    before = str(active["checkpoint_id"]) if active else None
+    row = save_map(settings, identity, data, learned, active=before)
+    checkpoint_id = str(row["checkpoint_id"])
+    why = f"there was no map for {identity}"
+    with Warehouse.open(settings.warehouse) as warehouse, warehouse.transaction():
+        warehouse.checkpoints.add(row, activate=False)
+        warehouse.checkpoints.decide("first", checkpoint_id, True, why, git_sha=git_sha())
     return checkpoint_id, True
 
 
-def _read(warehouse: Warehouse, identity: str) -> _Training:
+def learn(data: Training, settings: TrainingSettings) -> Learned:
+    """Learn a map by the method that is set."""
+    log.info(
+        "learning a map (%s) from %d models, %d queries, %d scores", settings.method,
+        len(data.train.models), len(data.train.queries), data.train.n_scores,
+    )  # fmt: skip
+    started = time.perf_counter()
+    learned = _LEARN[settings.method](data, settings)
+    learned.metrics["seconds"] = round(time.perf_counter() - started, 2)
+    return learned
+
+
+def save_map(
+    settings: Settings,
+    identity: str,
+    data: Training,
+    learned: Learned,
+    *,
+    active: str | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Write a map's checkpoint; nothing knows of it yet.
+
+    Args:
+        settings: the pipeline's settings.
+        identity: of the sentence encoder.
+        data: what it was learned from.
+        learned: the map.
+        active: checkpoint that is active now.
+        folder: where checkpoints lie; that of the settings by default.
+
+    Returns:
+        Its row, as `warehouse.checkpoints.Checkpoints.add` takes it.
+    """
+    facts = {
+        "training": learned.config,
+        "metrics": learned.metrics,
+        "versions": versions(),
+        "learned_from": data.learned_from().to_dict(),
+    }
+    parent = folder or settings.checkpoints
+    return {
+        "checkpoint_id": checkpoint.save(learned.map, identity, facts, parent),
+        "parent": active,
+        "created_at": datetime.now(UTC),
+        "encoder": identity,
+        "config": {
+            "method": settings.training.method,
+            "training": learned.config,
+            "scores_digest": data.digest,
+        },
+        "metrics": learned.metrics,
+        "n_models": len(data.train.models),
+        "n_queries": len(data.train.queries),
+        "n_scores": data.train.n_scores,
+        "git_sha": git_sha(),
+    }
+
+
+def read_training(warehouse: Warehouse, identity: str) -> Training:
+    """What a map can be learned from now.
+
+    Raises:
+        NotEnoughScoresError: fewer than two models, or no scored validation queries.
+    """
     train = warehouse.scores.training_scores(splits=["train"])
     val = warehouse.scores.training_scores(splits=["val"])
     counts = train.group_by("model_id").len().filter(pl.col("len") >= 2)
@@ -116,19 +210,17 @@ def _read(warehouse: Warehouse, identity: str) -> _Training:
     train_ids, train_x = query_features(warehouse, identity, train["query_id"].unique().to_list())
     val_ids, val_x = query_features(warehouse, identity, val["query_id"].unique().to_list())
     tasks = warehouse.catalogue.queries(columns=["query_id", "task"])
-    return _Training(
+    return Training(
         ScoreMatrix.from_frame(train, models, train_ids),
         ScoreMatrix.from_frame(val, models, val_ids),
         train_x,
         val_x,
         dict(tasks.iter_rows()),
+        warehouse.checkpoints.training_digest() or "",
     )
 
 
-_Learned = tuple[ModelMap, dict[str, Any], dict[str, Any]]
-
-
-def _learn_factors(data: _Training, settings: TrainingSettings) -> _Learned:
+def _learn_factors(data: Training, settings: TrainingSettings) -> Learned:
     """Closed-form placement; validation scores measure it and teach nothing."""
 
     def queries(ids: Sequence[str], x_Qf: Array) -> Queries:
@@ -151,10 +243,10 @@ def _learn_factors(data: _Training, settings: TrainingSettings) -> _Learned:
         "factors": int(placement.factors_Qk.shape[1] - len(placement.with_offset)),
     }
     config = {**placement.config.to_dict(), "seed": settings.seed}
-    return FactorMap(placement, data.train.queries), config, metrics
+    return Learned(FactorMap(placement, data.train.queries), config, metrics)
 
 
-def _learn_attention(data: _Training, settings: TrainingSettings) -> _Learned:
+def _learn_attention(data: Training, settings: TrainingSettings) -> Learned:
     """LOCUS' encoder and predictor, trained by gradient descent."""
     from locus.embedding.config import TrainingConfig
     from locus.embedding.training import TrainingData, train
@@ -180,7 +272,7 @@ def _learn_attention(data: _Training, settings: TrainingSettings) -> _Learned:
         config,
         on_progress=tell,
     )
-    return AttentionMap(result.network), config.to_dict(), dict(result.metrics())
+    return Learned(AttentionMap(result.network), config.to_dict(), dict(result.metrics()))
 
 
 _LEARN = {"factors": _learn_factors, "attention": _learn_attention}

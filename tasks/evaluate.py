@@ -15,6 +15,7 @@ from locus.evaluation.request import Conditions, EvaluationRequest, Patience, Ra
 from locus.ids import short_hash
 from tasks.estimate import Expected
 from tasks.lineage import git_sha, versions
+from tasks.lock import raise_if_lost
 from tasks.plan import PlannedModel
 from tasks.record import record_parts
 from tasks.settings import Settings
@@ -91,6 +92,8 @@ def evaluate_model(
         )
 
     def tell(progress: Progress) -> None:
+        # Ends the worker too: what it asks on would be asked by the run that took over.
+        raise_if_lost(settings)
         left = "" if progress.remaining_s is None else f", {_duration(progress.remaining_s)} left"
         log.info("%s: %d of %d queries%s", spec.id, progress.done, progress.of, left)
 

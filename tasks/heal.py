@@ -3,6 +3,7 @@
 import logging
 import shutil
 from pathlib import Path
+from uuid import UUID
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,15 +20,20 @@ log = logging.getLogger("locus.pipeline")
 def heal_interrupted(settings: Settings) -> int:
     """Close evaluation runs that nobody runs any more and record the parts they finished.
 
-    The caller holds the pipeline's lock, so a run that is still open belongs to a dead process.
+    The caller holds the pipeline, so a run that is still open belongs to a process that is dead, or
+    that was taken for dead and can write no more.
 
     Returns:
         Scores recorded.
+
+    Raises:
+        LeaseLostError: the caller lost the pipeline; nothing is touched.
     """
-    for half in _half_built(settings):
-        shutil.rmtree(half, ignore_errors=True)
     recorded = 0
     with Warehouse.open(settings.warehouse) as warehouse:
+        # Only while the warehouse is open: what lies there now is no other run's that goes on.
+        for half in _half_built(settings):
+            shutil.rmtree(half, ignore_errors=True)
         for run_id in warehouse.scores.open_runs():
             request_path = settings.home / "runs" / run_id / "request.json"
             if request_path.exists():
@@ -37,6 +43,41 @@ def heal_interrupted(settings: Settings) -> int:
             warehouse.scores.finish_run(run_id, "failed", "interrupted")
             log.warning("run %s was interrupted; its finished parts are kept", run_id)
     return recorded
+
+
+def close_flow_run(flow_run_id: str, why: str) -> bool:
+    """Mark a flow run as crashed that Prefect takes for running, though its process is dead.
+
+    Does nothing outside of a flow run: there is no server then, or none that is worth starting.
+
+    Args:
+        flow_run_id: the dead run's.
+        why: what it says of it.
+
+    Returns:
+        Whether it was marked. That it couldn't be is no reason to stop; it is logged.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+    from prefect.runtime import flow_run
+    from prefect.states import Crashed
+
+    if not flow_run.get_id():
+        return False
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_run(UUID(flow_run_id))
+            if found.state is None or found.state.is_final():
+                return False
+            client.set_flow_run_state(found.id, Crashed(message=why), force=True)
+    except ObjectNotFound:
+        return False  # another server's
+    except (httpx.HTTPError, PrefectHTTPStatusError, ValueError) as error:
+        log.warning("flow run %s couldn't be marked as crashed: %s", flow_run_id, error)
+        return False
+    log.warning("flow run %s is marked as crashed: %s", found.name, why)
+    return True
 
 
 def _half_built(settings: Settings) -> list[Path]:

@@ -1,7 +1,10 @@
 """Publish: build a snapshot beside the current one, check it, switch one pointer."""
 
+import json
 import logging
+import re
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,15 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from locus.durable import sync
 from locus.encoding import encoder_identity
+from locus.gates.facts import GateFailedError
 from locus.publication.build import build
 from locus.publication.content import SnapshotContent
 from locus.routing import predictor as predictors
 from locus.selection import spread_order
 from locus.snapshots import (
+    SNAPSHOTS,
     Snapshot,
     SnapshotError,
     building_folder,
@@ -27,21 +33,37 @@ from locus.snapshots import (
 )
 from tasks.features import query_features
 from tasks.lineage import git_sha, versions
+from tasks.lock import while_held
 from tasks.score import covariances, load_predictor
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
 
+BLOCKED = ".blocked"
+KEPT_BLOCKED = 3
+"""Snapshots that a gate did not let through which are kept to be looked at."""
+
+_BLOCKED_NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{10}\.blocked")
+
 
 @task(name="publish", cache_policy=NO_CACHE)
-def publish_snapshot(settings: Settings, checkpoint_id: str) -> Snapshot:
+def publish_snapshot(
+    settings: Settings, checkpoint_id: str, gate: Callable[[Snapshot], None] | None = None
+) -> Snapshot:
     """Build, check and publish a snapshot of the warehouse as it is now.
 
-    A failure anywhere leaves the old snapshot current and removes what was built.
+    A failure anywhere leaves the old snapshot current and removes what was built; one that a gate
+    did not let through is set aside, so that somebody can look at it.
+
+    Args:
+        settings: the pipeline's settings.
+        checkpoint_id: the map.
+        gate: called with the snapshot before readers see it (`tasks.gates.gatekeeper`).
 
     Raises:
         SnapshotError: what was built does not pass its own check.
+        GateFailedError: the gate did not let it through.
     """
     building = building_folder(settings.published)
     try:
@@ -56,8 +78,15 @@ def publish_snapshot(settings: Settings, checkpoint_id: str) -> Snapshot:
     try:
         snapshot = verify(snapshot.folder, snapshot.manifest_sha256)
         predictors.read(snapshot.folder / "routing" / "predictor", check=True)
-        _record(settings, snapshot, checkpoint_id)
-        make_current(settings.published, snapshot)
+        if gate is not None:
+            gate(snapshot)
+        # A run that has lost its lease must not switch what readers see.
+        with while_held(settings):
+            _record(settings, snapshot, checkpoint_id)
+            make_current(settings.published, snapshot)
+    except GateFailedError as error:
+        _set_aside(settings.published, snapshot, error)
+        raise
     except Exception:
         shutil.rmtree(snapshot.folder, ignore_errors=True)
         raise
@@ -71,6 +100,42 @@ def parent_snapshot(published: Path) -> Snapshot | None:
         return current(published)
     except SnapshotError:
         return None
+
+
+def blocked_folder(snapshot: Snapshot) -> Path:
+    """Where a snapshot lies that a gate did not let through."""
+    return snapshot.folder.with_name(snapshot.folder.name + BLOCKED)
+
+
+def is_blocked(published: Path) -> bool:
+    """Whether a snapshot newer than the current one was not let through.
+
+    Then there is something to publish, though no score is new.
+    """
+    blocked = _blocked(published)
+    parent = parent_snapshot(published)
+    # Names begin with the time.
+    return bool(blocked) and (parent is None or blocked[-1].name > parent.folder.name)
+
+
+def _blocked(published: Path) -> list[Path]:
+    """Folders that were set aside, the oldest first."""
+    folder = published / SNAPSHOTS
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if _BLOCKED_NAME.fullmatch(f.name))
+
+
+def _set_aside(published: Path, snapshot: Snapshot, error: GateFailedError) -> None:
+    """Keep what was built under another name, with what the gates said; the newest few only."""
+    said = {"message": str(error), "results": [one.to_dict() for one in error.results]}
+    (snapshot.folder / "gates.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    kept = blocked_folder(snapshot)
+    snapshot.folder.rename(kept)
+    sync(kept.parent)
+    for old in _blocked(published)[:-KEPT_BLOCKED]:
+        shutil.rmtree(old, ignore_errors=True)
+    log.error("%s", error)
 
 
 def _new_models(parent: Snapshot | None, models: list[str]) -> list[str]:
@@ -92,7 +157,7 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         bank = warehouse.catalogue.queries(columns=["query_id", "task", "split"])
         scores = warehouse.scores.training_scores(models=models["model_id"].to_list())
         cost = warehouse.scores.mean_cost()
-        reference = _reference(bank, settings.reference_queries)
+        reference = reference_sample(bank, settings.reference_queries)
         ids, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
     reference = pl.DataFrame({"query_id": ids}).join(
         reference, on="query_id", how="left", maintain_order="left"
@@ -127,8 +192,13 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
     )  # fmt: skip
 
 
-def _reference(bank: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Reference queries: test queries first, because quality is measured on them."""
+def reference_sample(bank: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Reference queries: test queries first, because quality is measured on them.
+
+    Args:
+        bank: all queries: query_id, task, split.
+        most: how many at most.
+    """
     test = spread_order(bank.filter(split="test")).head(most // 2)
     rest = spread_order(bank.filter(pl.col("split") != "test")).head(most - test.height)
     return pl.concat([test, rest])

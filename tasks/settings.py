@@ -18,6 +18,9 @@ from pydantic_settings import (
 
 from locus.budget import Budget
 from locus.evaluation.request import Rate
+from locus.gates.settings import GateSettings
+from locus.hub import WatchSettings, WebhookSettings
+from tasks.notify import NotifySettings
 
 FILE_NAME = "locus.toml"
 FILE_VARIABLE = "LOCUS_CONFIG"
@@ -176,7 +179,16 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="by host (and port) of a service, such as api.example.com, its rate limits",
     )
+    lease_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="a run on another machine that gives no sign of life for so long is taken over",
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
+    watch: WatchSettings = WatchSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    gates: GateSettings = GateSettings()
+    notify: NotifySettings = NotifySettings()
     training: TrainingSettings = TrainingSettings()
 
     @classmethod

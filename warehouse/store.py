@@ -1,5 +1,6 @@
 """`Warehouse`: the working database, opened by one process at a time."""
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,12 +14,22 @@ from warehouse.canaries import Canaries
 from warehouse.catalogue import Catalogue
 from warehouse.checkpoints import Checkpoints
 from warehouse.connection import Params, Session, connect, now
+from warehouse.leases import Leases, refuse_lost
 from warehouse.migrate import migrate, schema_version
 from warehouse.prices import Prices
 from warehouse.scores import Scores
 from warehouse.snapshots import Snapshots
 from warehouse.values import json_text
 from warehouse.vectors import Vectors
+
+# One thread at a time opens or closes a file: POSIX drops all locks that a process has on a file as
+# soon as it closes one of its handles. A thread that opened while another one closes would have the
+# file open beside another process (measured; see docs/design/lease.md).
+_doors: dict[Path, threading.Lock] = {}
+
+
+def _door(path: Path) -> threading.Lock:
+    return _doors.setdefault(path.resolve(), threading.Lock())
 
 
 class Warehouse:
@@ -37,6 +48,7 @@ class Warehouse:
         vectors: query encodings, model embeddings and predictions.
         checkpoints: trained encoders.
         snapshots: what was published, and the copy that is published.
+        leases: which run may write.
     """
 
     def __init__(self, session: Session) -> None:
@@ -49,6 +61,7 @@ class Warehouse:
         self.vectors = Vectors(session)
         self.checkpoints = Checkpoints(session)
         self.snapshots = Snapshots(session)
+        self.leases = Leases(session)
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = 30) -> Self:
@@ -62,13 +75,16 @@ class Warehouse:
             WarehouseBusyError: another process still holds the file after ``wait_s`` seconds.
             MigrationError: the file is no warehouse, is newer than this code
                 (`SchemaTooNewError`), or a migration failed.
+            LeaseLostError: this process lost the lease that it relies on.
         """
-        session = Session(connect(path, wait_s), path)
-        try:
-            migrate(session)
-        except BaseException:
-            session.close()
-            raise
+        with _door(path):
+            session = Session(connect(path, wait_s), path)
+            try:
+                migrate(session)
+                refuse_lost(session)
+            except BaseException:
+                session.close()
+                raise
         return cls(session)
 
     def __enter__(self) -> Self:
@@ -84,7 +100,8 @@ class Warehouse:
 
     def close(self) -> None:
         """Close the file; an open transaction is rolled back."""
-        self._session.close()
+        with _door(self.path):
+            self._session.close()
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing for everything written inside; one inside another joins it."""

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import decide, exports, imports, look, models, operate, rescore, route
+from flows.cli import (
+    checkpoints,
+    decide,
+    exports,
+    imports,
+    look,
+    models,
+    operate,
+    rescore,
+    route,
+    watch,
+)
 from flows.cli.terminal import error_line, say_error
 
 app = typer.Typer(
@@ -26,14 +37,18 @@ app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
 app.add_typer(exports.app, name="export")
 app.add_typer(operate.run_app, name="run")
+app.add_typer(checkpoints.app, name="checkpoints")
 operate.register(app)
+checkpoints.register(app)
 rescore.register(app)
+watch.register(app)
 route.register(app)
 decide.register(app)
 look.register(app)
 
 # What our own errors look like to a shell; anything else is a defect and says so.
 EXIT_ERROR = 1
+EXIT_GATE = 4
 EXIT_DEFECT = 70
 _OURS = ("locus.", "warehouse.", "tasks.", "flows.")
 
@@ -82,6 +97,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LOCUS_DEBUG"):
             raise
+        from locus.gates.facts import GateFailedError
+
         known = type(error).__module__.startswith(_OURS)
         say_error(error_line(error, known))
+        if isinstance(error, GateFailedError):
+            sys.exit(EXIT_GATE)
         sys.exit(EXIT_ERROR if known else EXIT_DEFECT)

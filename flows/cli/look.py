@@ -102,12 +102,18 @@ def status() -> None:
     from datetime import UTC, datetime
 
     from locus.snapshots import SnapshotError, current
+    from tasks.freshness import freshness
+    from tasks.lock import lease_status
     from tasks.settings import load_settings, settings_file
 
     settings = load_settings()
     say(f"settings    {settings_file()}")
     say(f"home        {settings.home}")
     say(f"models      {settings.models_file}")
+    say(f"fresh       {safe(freshness(settings, datetime.now(UTC)).said)}")
+    if lease := lease_status(settings):
+        run = f"{lease['what']} ({lease['state']}, {lease['host']} pid {lease['pid']})"
+        say(f"running     {safe(run)} since {lease['taken_at']:%Y-%m-%d %H:%M} UTC")
     try:
         snapshot = current(settings.published)
     except SnapshotError as error:

@@ -61,7 +61,10 @@ def add(
         float | None, typer.Option(help="US dollars per million tokens written.")
     ] = None,
 ) -> None:
-    """Add a model to models.yaml. Nothing is evaluated yet; docs/models.md explains the file.
+    """Add a model to models.yaml; docs/models.md explains the file.
+
+    Where a Prefect server is configured, or `locus serve` runs, the model is evaluated at once.
+    Otherwise nothing is evaluated yet.
 
     Example: `locus models add zoo/new --pretrained ./models/new`, then `locus add-model zoo/new`.
 
@@ -71,9 +74,10 @@ def add(
     """
     from pydantic import ValidationError
 
-    from locus.registry import ModelSpec, RegistryError, append_model
+    from locus.registry import ModelSpec, RegistryError
     from locus.registry.faults import reasons
     from tasks.settings import load_settings
+    from tasks.watch import file_model
 
     settings = load_settings()
     named = {
@@ -104,8 +108,14 @@ def add(
     except ValidationError as error:
         why = "; ".join(reasons(error, list(ModelSpec.model_fields)))
         raise RegistryError(f"{model_id!r} was not added: {why}") from error
-    append_model(settings.models_file, spec)
-    say(f"added {spec.id} to {settings.models_file}; evaluate it with: locus add-model {spec.id}")
+    filed = file_model(settings, spec, "cli")
+    added = f"added {spec.id} to" if filed.added else f"{spec.id} is the same already in"
+    what = (
+        "it is evaluated now, by the deployment add-model"
+        if filed.announced
+        else f"evaluate it with: locus add-model {spec.id}"
+    )
+    say(f"{added} {settings.models_file}; {what}")
 
 
 def _pair(text: str) -> "tuple[str, Scalar]":

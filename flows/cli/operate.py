@@ -99,6 +99,13 @@ def add_model(
 
 def publish(
     wait: Annotated[float, typer.Option(help="Seconds to wait for another run to end.")] = 0,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GATE",
+            help="Publish although this gate fails, this once; may be repeated (docs/gates.md).",
+        ),
+    ] = None,
 ) -> None:
     """Publish what the warehouse holds now, for example after an import. Asks no model anything.
 
@@ -107,20 +114,42 @@ def publish(
     start_progress()
     from flows.publish import publish as flow
 
-    _finish(flow(wait_s=wait))
+    _finish(flow(wait_s=wait, accept=accept))
 
 
-def serve() -> None:
+def serve(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Port of the server that is started here; 4200, or a free one if that is taken.",
+        ),
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(help="When nightly runs: minute, hour, day, month, weekday; '0 2 * * *'."),
+    ] = None,
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of all schedules, such as Europe/Berlin.")
+    ] = "UTC",
+) -> None:
     """Stay up and run the flows: nightly on its schedule, the others when they are asked for.
 
-    Needs a Prefect server: `prefect server start` in another terminal, and `PREFECT_API_URL`.
+    Uses the Prefect server at `PREFECT_API_URL`. Without one it starts a server here, with its
+    data in `prefect/` under `home` (or in `PREFECT_HOME`), reachable from this machine only.
+    Runs that meet wait for one another. Ctrl-C stops everything; the next start goes on from there.
 
-    Example: `PREFECT_API_URL=http://127.0.0.1:4200/api locus serve`
+    A model that is announced is added at once; docs/orchestration.md says how, and how several
+    machines share the work.
+
+    Examples: `locus serve`; `locus serve --cron '30 1 * * *' --timezone Europe/Berlin`;
+    `PREFECT_API_URL=http://prefect.example.com:4200/api locus serve`
     """
     start_progress()
-    from flows.deployments import serve_all
+    from flows.serve import serve_all
 
-    serve_all()
+    serve_all(port, cron, timezone)
 
 
 def benchmark(

@@ -338,7 +338,7 @@ def test_more_queries_refine_a_place(
     )
     settings = Settings().anchored(own_home)
     sync_catalogue.fn(settings)
-    (late,) = discover_models.fn(settings, "org/late")
+    (late,) = discover_models.fn(settings, ["org/late"])
     (first,) = plan_queries.fn(with_budget(settings, 6), [late])
     assert first.plan.n_queries == 6
     with Warehouse.open(settings.warehouse) as warehouse:

@@ -6,8 +6,7 @@ import pytest
 
 from flows.starter import write_starter
 from locus.evaluation.request import Rate
-from tasks.lock import PipelineBusyError, pipeline_lock
-from tasks.settings import Settings, SettingsError, load_settings
+from tasks.settings import SettingsError, load_settings
 
 
 def test_the_starter_is_valid_and_paths_are_its_own(
@@ -56,18 +55,6 @@ def test_faults_are_named(
     monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
     with pytest.raises(SettingsError, match=key):
         load_settings()
-
-
-def test_one_at_a_time(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    with (
-        pipeline_lock(settings),
-        pytest.raises(PipelineBusyError, match="another run"),
-        pipeline_lock(settings),
-    ):
-        pass
-    with pipeline_lock(settings):
-        pass
 
 
 def test_rates_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,123 @@
+"""Runs as the server knows them: how they go, and an end to those whose process has gone."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.terminal import safe
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+log = logging.getLogger("locus.serve")
+
+
+@contextmanager
+def client_of(url: str, timeout_s: float = 10) -> "Iterator[SyncPrefectClient]":
+    """A client of the API at an address, which asks once."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(sync_client=True, httpx_settings={"timeout": timeout_s}) as client,
+    ):
+        yield client
+
+
+def healthy(url: str) -> bool:
+    """Whether a server answers."""
+    with client_of(url, 5) as client:
+        return client.api_healthcheck() is None
+
+
+def close_runs(url: str, deployments: Sequence[str], why: str) -> int:
+    """Mark runs as crashed that the server takes for running, though their process has gone.
+
+    Otherwise each would keep its deployment's place until the server gives it up by itself.
+
+    Args:
+        url: the API's address.
+        deployments: ids of the deployments whose runner has ended, or has not yet begun.
+        why: what the runs say of it.
+
+    Returns:
+        How many there were.
+    """
+    states = ["RUNNING", "PENDING", "CANCELLING"]
+    crashed = {"type": "CRASHED", "name": "Crashed", "message": why}
+    with client_of(url) as client:
+        found = _runs(client, deployments, {"state": {"type": {"any_": states}}})
+        for run in found:
+            client.request(
+                "POST",
+                "/flow_runs/{id}/set_state",
+                path_params={"id": run["id"]},
+                json={"state": crashed, "force": True},
+            )
+    return len(found)
+
+
+def _runs(
+    client: "SyncPrefectClient", deployments: Sequence[str], which: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Runs of some deployments, the latest first."""
+    wanted = {
+        "deployments": {"id": {"any_": list(deployments)}},
+        "flow_runs": which,
+        "sort": "START_TIME_DESC",
+        "limit": 50,
+    }
+    found: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=wanted).json()
+    return found
+
+
+class Runs:
+    """Says once how each run stands; also when a server stops and starts to answer."""
+
+    SHOWN = ("RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+    def __init__(self, url: str, deployments: Sequence[str]) -> None:
+        self._url = url
+        self._which = {
+            "state": {"type": {"any_": list(self.SHOWN)}},
+            "start_time": {"after_": datetime.now(UTC).isoformat()},
+        }
+        self._deployments = list(deployments)
+        self._said: dict[str, str] = {}
+        self._silent = False
+
+    def look(self) -> None:
+        """Ask the server once, and log what is new."""
+        import httpx
+        from prefect.exceptions import PrefectHTTPStatusError
+
+        try:
+            with client_of(self._url) as client:
+                runs = _runs(client, self._deployments, self._which)
+        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            if not self._silent:
+                log.warning("the Prefect server at %s doesn't answer: %s", self._url, error)
+            self._silent = True
+            return
+        if self._silent:
+            log.info("the Prefect server at %s answers again", self._url)
+            self._silent = False
+        for run in reversed(runs):
+            if self._said.get(run["id"]) != run["state"]["type"]:
+                self._said[run["id"]] = run["state"]["type"]
+                self._say(run)
+
+    @staticmethod
+    def _say(run: dict[str, Any]) -> None:
+        state = run["state"]["type"]
+        bad = state in ("FAILED", "CRASHED")
+        message = " ".join(safe(run["state"].get("message")).split())[:300]
+        line = f"{safe(run['name'])}: {state.lower()}"
+        log.log(
+            logging.WARNING if bad else logging.INFO,
+            "%s",
+            f"{line}: {message}" if bad and message else line,
+        )
