@@ -4,8 +4,9 @@ VENV        ?= .venv
 BIN         := $(VENV)/bin
 # A machine with an NVIDIA GPU keeps torch free (CUDA build); every other one takes the pinned CPU build.
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
-# Tests run beside one another, a file at a time, on as many cores as there are (four at most).
-PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
+# Tests run beside one another, a file at a time; one more than there are cores, since they often wait.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
+PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help

@@ -165,7 +165,7 @@ def browser_path() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     """Headless Chromium; where there is none, skipped on a desk and a failure in CI."""
     path = browser_path()
