@@ -28,6 +28,7 @@ class Outcome:
         dry_run: whether this was a rehearsal.
         plan: what was (or would be) asked and what that was expected to take, by model.
         canary_plan: the same of canaries.
+        over: limits of the run's budget that the plan would reach; of a rehearsal only.
         later: queries that would be chosen in later rounds, by the answers to these; of a
             rehearsal only.
     """
@@ -48,6 +49,7 @@ class Outcome:
     dry_run: bool = False
     plan: dict[str, Expected] = field(default_factory=dict)
     canary_plan: dict[str, Expected] = field(default_factory=dict)
+    over: list[str] = field(default_factory=list)
     later: int = 0
 
     @property
@@ -95,6 +97,8 @@ class Outcome:
             said += f", and {canaries} canary queries of {len(self.canary_plan)} models"
         if self.plan or self.canary_plan:
             said += f"; {in_words([*self.plan.values(), *self.canary_plan.values()])}"
+        if self.over:
+            said += f"; the budget of {' and '.join(self.over)} would end it before"
         return said
 
 

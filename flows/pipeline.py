@@ -9,6 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.outcome import Outcome
 from locus.budget import Ledger
+from locus.evaluation.backends import address
 from tasks.canaries import canary_plan, check_drift
 from tasks.discover import Discovered, discover_models, sync_catalogue
 from tasks.embed import embed_models, has_map, train_if_needed
@@ -56,6 +57,7 @@ def run_pipeline(
         planned = _plan(settings, models, {}, outcome)
         outcome.later = sum(p.plan.later for p in planned)
         _plan_canaries(settings, models, outcome)
+        outcome.over = _over_budget(settings, outcome)
         return outcome
     ledger = Ledger(settings.evaluation.budget)
     asked: dict[str, list[str]] = {}
@@ -111,6 +113,19 @@ def _plan(
     return planned
 
 
+def _over_budget(settings: Settings, outcome: Outcome) -> list[str]:
+    """Limits of the run's budget that the plan is expected to reach."""
+    expected = [*outcome.plan.values(), *outcome.canary_plan.values()]
+    dollars = [one.usd for one in expected if one.usd is not None]
+    seconds = [one.seconds for one in expected if one.seconds is not None]
+    return settings.evaluation.budget.exceeded_by(
+        sum(one.queries for one in expected),
+        sum(one.tokens_in + one.tokens_out for one in expected),
+        sum(dollars) if dollars else None,
+        sum(seconds) / settings.evaluation.parallel if seconds else None,
+    )
+
+
 def _evaluate(
     settings: Settings, planned: list[PlannedModel], ledger: Ledger, kind: str = EVALUATION
 ) -> list[Evaluated]:
@@ -138,7 +153,8 @@ def _evaluate(
 
 def _host(planned: PlannedModel) -> str:
     """Host of the service that is asked; empty for a local model."""
-    return urlsplit(str(planned.model.spec.args.get("base_url", ""))).netloc
+    spec = planned.model.spec
+    return urlsplit(address(spec.backend, spec.args) or "").netloc
 
 
 def _note(result: Evaluated, outcome: Outcome) -> None:

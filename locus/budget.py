@@ -39,6 +39,18 @@ class Budget:
         mine = {name: value for name, value in vars(self).items() if value is not None}
         return replace(other, **mine)
 
+    def exceeded_by(
+        self, queries: int, tokens: float, usd: float | None, seconds: float | None
+    ) -> list[str]:
+        """Limits that would not do for so much, in words; what isn't known exceeds none."""
+        minutes = None if seconds is None else seconds / 60
+        wanted = {"queries": queries, "tokens": tokens, "usd": usd, "minutes": minutes}
+        return [
+            f"{limit:g} {name}"
+            for name, limit in vars(self).items()
+            if limit is not None and (much := wanted[name]) is not None and much > limit
+        ]
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -91,11 +103,19 @@ class Ledger:
         self._clock = clock
         self._started = clock()
         self._set_aside = Spent()
+        self._purses: dict[str, Purse] = {}
         self._lock = threading.Lock()
 
     def purse(self, name: str, budget: Budget, estimate: Estimate) -> "Purse":
-        """What one model may spend: its own budget, within what is left of all."""
-        return Purse(self, name, budget, estimate)
+        """What one model may spend: its own budget, within what is left of all.
+
+        One purse a model: what it has spent in an earlier round of this run counts.
+        """
+        with self._lock:
+            purse = self._purses.get(name)
+            if purse is None:
+                purse = self._purses[name] = Purse(self, budget, estimate)
+            return purse
 
 
 class Purse:
@@ -106,11 +126,10 @@ class Purse:
         stopped: which limit ended it, one line; None as long as none did.
     """
 
-    def __init__(self, ledger: Ledger, name: str, budget: Budget, estimate: Estimate) -> None:
+    def __init__(self, ledger: Ledger, budget: Budget, estimate: Estimate) -> None:
         self.spent = Spent()
         self.stopped: str | None = None
         self._ledger = ledger
-        self._name = name
         self._budget = budget
         self._estimate = estimate
         self._started = ledger._clock()

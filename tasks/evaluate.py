@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.budget import Estimate, Ledger
-from locus.evaluation.backends import SERVICES
+from locus.evaluation.backends import SERVICES, address
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
 from locus.evaluation.request import Conditions, EvaluationRequest, Patience, Rate
 from locus.ids import short_hash
@@ -91,6 +91,8 @@ def evaluate_model(
             n_planned=request.n_queries,
         )
 
+    spent_before = purse.spent.queries
+
     def tell(progress: Progress) -> None:
         # Ends the worker too: what it asks on would be asked by the run that took over.
         raise_if_lost(settings)
@@ -119,7 +121,7 @@ def evaluate_model(
         if stopped:
             log.warning("%s: %s; what was answered is kept", spec.id, stopped)
         warehouse.scores.finish_run(run_id, "failed" if error else "finished", error or stopped)
-    return Evaluated(spec.id, purse.spent.queries, recorded, error, stopped)
+    return Evaluated(spec.id, purse.spent.queries - spent_before, recorded, error, stopped)
 
 
 def _places(warehouse: Warehouse, planned: PlannedModel) -> dict[str, int]:
@@ -182,7 +184,7 @@ def _request(
         device=ask.device,
         prices=spec.price_list(),
         conditions=_conditions(settings, planned),
-        rate=_share(settings.rate_of(spec.args.get("base_url")), beside),
+        rate=_share(settings.rate_of(address(spec.backend, spec.args)), beside),
     )
 
 

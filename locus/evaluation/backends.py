@@ -49,19 +49,32 @@ class Service:
         chat: whether it takes messages (and gives no log-likelihoods) rather than a text.
         key_variable: environment variable of its key; None where no key is sent unless
             ``args.api_key_env`` names one.
-        needs_url: whether ``args.base_url`` must be given.
+        url: its address where ``args.base_url`` is not given; None where it must be.
     """
 
     chat: bool
     key_variable: str | None
-    needs_url: bool
+    url: str | None
 
 
 SERVICES = {
-    "local-completions": Service(chat=False, key_variable=None, needs_url=True),
-    "local-chat-completions": Service(chat=True, key_variable=None, needs_url=True),
-    "openai-chat-completions": Service(chat=True, key_variable="OPENAI_API_KEY", needs_url=False),
+    "local-completions": Service(chat=False, key_variable=None, url=None),
+    "local-chat-completions": Service(chat=True, key_variable=None, url=None),
+    "openai-chat-completions": Service(
+        chat=True,
+        key_variable="OPENAI_API_KEY",
+        url="https://api.openai.com/v1/chat/completions",
+    ),
 }
+
+
+def address(backend: str, args: Mapping[str, Any]) -> str | None:
+    """Address of the service that is asked; None for a model that runs here, and an unknown one."""
+    named = args.get("base_url")
+    if isinstance(named, str):
+        return named
+    service = SERVICES.get(backend)
+    return service.url if service else None
 
 
 def key_variable(backend: str, args: Mapping[str, Any]) -> str | None:
@@ -184,7 +197,7 @@ def _check_service(backend: str, service: Service, args: Mapping[str, Any]) -> N
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ValueError(f"args.{name} is a number greater than 0, not {value!r}")
     url = args.get("base_url")
-    if url is None and not service.needs_url:
+    if url is None and service.url is not None:
         return
     end = "/chat/completions" if service.chat else "/completions"
     parts = urlsplit(url) if isinstance(url, str) else None

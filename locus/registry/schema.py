@@ -167,7 +167,7 @@ def _conditions() -> Iterator[dict[str, Any]]:
                 "required": ["args"],
                 "properties": {
                     "args": {
-                        "required": ["model", "base_url"] if service.needs_url else ["model"],
+                        "required": ["model"] if service.url else ["model", "base_url"],
                         "properties": {
                             "model": {"type": "string", "minLength": 1},
                             "base_url": {"type": "string", "pattern": f"^https?://.*{end}"},

@@ -124,6 +124,21 @@ def test_looking_whether_anything_may_be_asked_sets_nothing_aside() -> None:
     assert spend(purse, 5) == 1
 
 
+def test_rounds_of_one_model_share_its_purse() -> None:
+    ledger = Ledger(Budget())
+    for left in (30, 10, 0):
+        purse = ledger.purse("m", Budget(queries=40), MEASURED)
+        assert spend(purse, 30) == left
+    assert spend(ledger.purse("other", Budget(queries=40), MEASURED), 30) == 30
+
+
+def test_what_a_plan_would_exceed() -> None:
+    budget = Budget(queries=100, tokens=1000, minutes=2)
+    assert budget.exceeded_by(100, 1000, 99.0, 120) == []
+    assert budget.exceeded_by(101, 999, None, None) == ["100 queries"]
+    assert budget.exceeded_by(1, 1001, 0.0, 121) == ["1000 tokens", "2 minutes"]
+
+
 def test_the_models_own_limits_win_and_the_others_stay() -> None:
     assert Budget(queries=5).within(Budget(queries=9, usd=1.0)) == Budget(queries=5, usd=1.0)
     assert Budget(usd=0.0).within(Budget(usd=1.0)) == Budget(usd=0.0)

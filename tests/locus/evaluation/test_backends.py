@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from locus.evaluation.backends import SERVICES, WEIGHTS, check_arguments, key_variable, obstacle
+from locus.evaluation.backends import (
+    SERVICES,
+    WEIGHTS,
+    address,
+    check_arguments,
+    key_variable,
+    obstacle,
+)
 from locus.evaluation.harness import HarnessError, load_local
 from locus.evaluation.request import EvaluationRequest
 from locus.registry import ModelSpec
@@ -66,6 +73,9 @@ def test_keys_go_where_they_are_needed_only() -> None:
 
 
 def test_openai_has_an_address_of_its_own() -> None:
+    assert address("openai-chat-completions", {}) == "https://api.openai.com/v1/chat/completions"
+    assert address("openai-chat-completions", GOOD) == GOOD["base_url"]
+    assert address("hf", {"pretrained": "x"}) is None
     check_arguments("openai-chat-completions", {"model": "m"})
 
 
