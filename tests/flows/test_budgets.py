@@ -23,6 +23,8 @@ def test_a_night_within_a_budget(pipeline: Pipeline) -> None:
     assert "org/a: 80 queries" in dry.stdout
     assert "by lengths of texts" in dry.stdout
 
+    # One after the other, so that it is known which limit ends which.
+    pipeline.environment["LOCUS_EVALUATION__PARALLEL"] = "1"
     pipeline.environment["LOCUS_EVALUATION__BUDGET"] = '{"queries": 130}'
     pipeline.environment["LOCUS_EVALUATION__MODEL_BUDGET"] = '{"queries": 70}'
     first = pipeline.locus("run", "nightly")

@@ -301,7 +301,7 @@ def test_real_data_quick(shared_data: Path, tmp_path: Path) -> None:
     assert data.wide_held is not None
     assert len(data.wide_held) == 486
     methods = ("factors", "majority-known", "best-single")
-    report = run(data, tmp_path, Options(methods=methods, quick=True))
+    report = run(data, tmp_path, Options(methods=methods, quick=True, protocols=("P2-all",)))
     frame = pl.read_parquet(report.page.with_name("results.parquet"))
     at_32 = frame.filter(protocol="P2-all", budget=32)
     loss = dict(at_32.select("method", "bce").iter_rows())
