@@ -92,8 +92,8 @@ class Size:
 # The first has next to nothing to do: what both sides need to start and to end.
 SIZES = (
     Size("start", 256, 4, 8, 2),
-    Size("small", 256, 4, 500, 100),
-    Size("large", 512, 8, 100, 20),
+    Size("small", 256, 4, 1000, 200),
+    Size("large", 512, 8, 300, 60),
 )
 QUICK = (Size("quick", 32, 1, 24, 6),)
 
