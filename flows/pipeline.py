@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -14,7 +14,7 @@ from tasks.canaries import canary_plan, check_drift
 from tasks.discover import Discovered, discover_models, sync_catalogue
 from tasks.embed import embed_models, has_map, train_if_needed
 from tasks.encode import encode_queries
-from tasks.estimate import expect
+from tasks.estimate import Expected, expect
 from tasks.evaluate import EVALUATION, Evaluated, evaluate_model
 from tasks.gates import Canaries, gatekeeper
 from tasks.heal import heal_interrupted
@@ -54,7 +54,7 @@ def run_pipeline(
     if only is None:
         models = _awake(settings, models, outcome)
     if dry_run:
-        planned = _plan(settings, models, {}, outcome)
+        planned, _ = _plan(settings, models, {}, outcome)
         outcome.later = sum(p.plan.later for p in planned)
         _plan_canaries(settings, models, outcome)
         outcome.over = _over_budget(settings, outcome)
@@ -62,8 +62,9 @@ def run_pipeline(
     ledger = Ledger(settings.evaluation.budget)
     asked: dict[str, list[str]] = {}
     in_this_round = models
-    while planned := _plan(settings, in_this_round, asked, outcome):
-        for result in _evaluate(settings, planned, ledger):
+    while (plan := _plan(settings, in_this_round, asked, outcome))[0]:
+        planned, expected = plan
+        for result in _evaluate(settings, planned, expected, ledger):
             outcome.asked += result.n_asked
             outcome.recorded += result.n_recorded
             _note(result, outcome)
@@ -94,23 +95,26 @@ def _plan(
     models: list[Discovered],
     asked: dict[str, list[str]],
     outcome: Outcome,
-) -> list[PlannedModel]:
-    """One round's plan, empty without models; ``asked`` and the outcome take it down.
+) -> tuple[list[PlannedModel], dict[str, Expected]]:
+    """One round's plan and what it is expected to take; ``asked`` and the outcome take it down.
 
     What was asked in an earlier round isn't asked again by this run, whatever came of it: a query
     that always fails must not make it go round for ever.
     """
     if not models:
-        return []
+        return [], {}
     planned = [p for p in plan_queries(settings, models, asked) if p.plan.n_queries]
     for one in planned:
         ids = [query for queries in one.plan.queries.values() for query in queries]
         asked.setdefault(one.model.spec.id, []).extend(ids)
+    if not planned:
+        return [], {}
     with Warehouse.open(settings.warehouse) as warehouse:
-        for name, expected in expect(warehouse, planned).items():
-            before = outcome.plan.get(name)
-            outcome.plan[name] = expected if before is None else before + expected
-    return planned
+        expected = expect(warehouse, planned)
+    for name, one_more in expected.items():
+        before = outcome.plan.get(name)
+        outcome.plan[name] = one_more if before is None else before + one_more
+    return planned, expected
 
 
 def _over_budget(settings: Settings, outcome: Outcome) -> list[str]:
@@ -127,10 +131,12 @@ def _over_budget(settings: Settings, outcome: Outcome) -> list[str]:
 
 
 def _evaluate(
-    settings: Settings, planned: list[PlannedModel], ledger: Ledger, kind: str = EVALUATION
+    settings: Settings,
+    planned: list[PlannedModel],
+    expected: Mapping[str, Expected],
+    ledger: Ledger,
+    kind: str = EVALUATION,
 ) -> list[Evaluated]:
-    with Warehouse.open(settings.warehouse) as warehouse:
-        expected = expect(warehouse, planned)
     hosts = Counter(_host(one) for one in planned)
     workers = settings.evaluation.parallel
     with ThreadPoolTaskRunner[Evaluated](max_workers=workers) as runner:
@@ -170,7 +176,7 @@ def _plan_canaries(
 ) -> list[PlannedModel]:
     with Warehouse.open(settings.warehouse) as warehouse:
         planned = canary_plan(settings, warehouse, models)
-        outcome.canary_plan = expect(warehouse, planned)
+        outcome.canary_plan = expect(warehouse, planned) if planned else {}
     return planned
 
 
@@ -182,7 +188,7 @@ def _ask_canaries(
     if not planned:
         return
     outcome.watched = [one.model.spec.id for one in planned]
-    for result in _evaluate(settings, planned, ledger, CANARY):
+    for result in _evaluate(settings, planned, outcome.canary_plan, ledger, CANARY):
         outcome.canaries += result.n_asked
         _note(result, outcome)
     with Warehouse.open(settings.warehouse) as warehouse:

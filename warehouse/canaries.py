@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from warehouse.catalogue import refuse_unknown
-from warehouse.connection import Session, now
+from warehouse.connection import Session
 from warehouse.contracts import CanaryFrame, polars_schema, validated
 from warehouse.errors import ContractError, WarehouseError
 from warehouse.scores import Scores
@@ -83,12 +83,7 @@ class Canaries:
 class _CanaryParts(Scores):
     """Merges parts as `Scores` does, each once, but into ``canary``."""
 
-    def insert(self, rows: pl.DataFrame, run_id: str, part_sha256: str) -> None:
-        """Insert validated rows of scores of an existing run; the caller holds a transaction.
-
-        Raises:
-            ContractError: a model or query is not there, or a query comes a second time.
-        """
+    def _insert_rows(self, rows: pl.DataFrame, run_id: str) -> None:
         session = self._session
         canaries = validated(CanaryFrame, _canaries(rows))
         with session.staged(canaries):
@@ -102,10 +97,6 @@ class _CanaryParts(Scores):
             session.execute(
                 "INSERT INTO canary BY NAME SELECT ? AS run_id, * FROM incoming", [run_id]
             )
-        session.execute(
-            "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
-        )
-        self._count(run_id)
 
 
 def _canaries(rows: pl.DataFrame) -> pl.DataFrame:

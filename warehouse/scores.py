@@ -153,6 +153,13 @@ class Scores:
             ContractError: a model or query is not there.
             WarehouseError: the run is one of canaries, whose answers are kept apart.
         """
+        self._insert_rows(rows, run_id)
+        self._session.execute(
+            "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
+        )
+        self._count(run_id)
+
+    def _insert_rows(self, rows: pl.DataFrame, run_id: str) -> None:
         session = self._session
         kind = session.value("SELECT kind FROM evaluation_run WHERE run_id = ?", [run_id])
         if kind == "canary":
@@ -162,10 +169,6 @@ class Scores:
             session.execute(
                 "INSERT INTO score BY NAME SELECT ? AS run_id, * FROM incoming", [run_id]
             )
-        session.execute(
-            "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
-        )
-        self._count(run_id)
 
     def content_sha256(self, rows: pl.DataFrame) -> str:
         """Digest of a validated score frame: of its content, whatever the order of its rows."""

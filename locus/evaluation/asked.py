@@ -14,14 +14,13 @@ loaded task, of a class that puts four things right; the loaded one stays as it 
 """
 
 import copy
-import json
 import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from locus.evaluation.questions import HarnessError, effective_fewshot
+from locus.evaluation.questions import HarnessError, content, effective_fewshot
 from locus.ids import short_hash
 
 log = logging.getLogger(__name__)
@@ -201,8 +200,7 @@ def _examples(task: Any) -> _Examples:
 
 
 def _key(document: Any) -> str:
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
-    return short_hash(text, 32)
+    return short_hash(content(document), 32)
 
 
 def _lacking(task: Any, error: ImportError) -> HarnessError:
