@@ -11,6 +11,9 @@ old snapshot or the new one, whole.
 
 import hashlib
 import json
+import logging
+import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,10 +22,15 @@ from typing import Any
 
 from locus.durable import sync, whole_file
 
+log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
 CURRENT = "current.json"
 MANIFEST = "manifest.json"
 SNAPSHOTS = "snapshots"
+
+_NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{10}")
+REMOVING = ".removing-"
 
 
 class SnapshotError(RuntimeError):
@@ -111,7 +119,7 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
         version, snapshot_id = manifest["schema_version"], manifest["snapshot_id"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"snapshot {folder.name}: manifest can't be read: {error}") from error
-    found_sha256 = hashlib.sha256(raw).hexdigest()
+    found_sha256 = _sha256(raw)
     if manifest_sha256 is not None and found_sha256 != manifest_sha256:
         raise SnapshotError(f"snapshot {folder.name}: manifest is not the one that was published")
     if version > SCHEMA_VERSION:
@@ -161,6 +169,68 @@ def current(published: Path) -> Snapshot:
     if folder.parent != published / SNAPSHOTS or not folder.is_dir():
         raise SnapshotError(f"{published / CURRENT} names {snapshot_id!r}, which is not there")
     raw = (folder / MANIFEST).read_bytes()
-    if hashlib.sha256(raw).hexdigest() != expected:
+    if _sha256(raw) != expected:
         raise SnapshotError(f"snapshot {snapshot_id}: manifest is not the one that was published")
     return Snapshot(str(snapshot_id), folder, json.loads(raw), str(expected))
+
+
+def all_snapshots(published: Path) -> list[Snapshot]:
+    """Every sealed snapshot that is kept, the newest first; manifests as they lie there.
+
+    One whose manifest can't be read is logged and left out: it can't be gone back to.
+    """
+    folder = published / SNAPSHOTS
+    names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+    kept = []
+    for name in sorted(filter(_NAME.fullmatch, names), reverse=True):
+        try:
+            kept.append(_open(folder / name))
+        except SnapshotError as error:
+            log.warning("%s", error)
+    return kept
+
+
+def find(published: Path, name: str) -> Snapshot:
+    """The kept snapshot whose id begins, or whose short hash begins, like this.
+
+    Raises:
+        SnapshotError: none does, or more than one.
+    """
+    kept = all_snapshots(published)
+    found = [
+        one
+        for one in kept
+        if name and (one.snapshot_id.startswith(name) or one.snapshot_id[-10:].startswith(name))
+    ]
+    if len(found) != 1:
+        many = "no snapshot is" if not found else f"{len(found)} snapshots are"
+        known = ", ".join(one.snapshot_id for one in kept[:10]) or "none"
+        raise SnapshotError(
+            f"{many} called {name!r} in {published}: name one by how its id or its hash begins; "
+            f"there are: {known}"
+        )
+    return found[0]
+
+
+def remove(snapshot: Snapshot) -> None:
+    """Take a snapshot away: out of sight in one rename, then from the disk.
+
+    Who opens a file of it at that moment gets an error that it isn't there, never half of it.
+    """
+    hidden = snapshot.folder.with_name(REMOVING + snapshot.folder.name)
+    snapshot.folder.rename(hidden)
+    sync(hidden.parent)
+    shutil.rmtree(hidden)
+
+
+def _open(folder: Path) -> Snapshot:
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+        return Snapshot(str(manifest["snapshot_id"]), folder, manifest, _sha256(raw))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"snapshot {folder.name}: manifest can't be read: {error}") from error
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

@@ -36,6 +36,7 @@ from tasks.lineage import git_sha, versions
 from tasks.lock import while_held
 from tasks.score import covariances, load_predictor
 from tasks.settings import Settings
+from tasks.snapshots import prune
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
@@ -91,6 +92,11 @@ def publish_snapshot(
         shutil.rmtree(snapshot.folder, ignore_errors=True)
         raise
     log.info("published %s", snapshot.snapshot_id)
+    try:
+        prune(settings)
+    except OSError as error:
+        # What is published is published; the next publication tries again.
+        log.error("old snapshots can't be removed: %s", error)
     return snapshot
 
 

@@ -172,6 +172,10 @@ class Settings(BaseSettings):
     reference_queries: PositiveInt = Field(
         default=2000, description="queries that predictions and routing tables are made for"
     )
+    keep_snapshots: PositiveInt = Field(
+        default=14,
+        description="published snapshots to keep; the current one and the one before it always stay",
+    )
     task_settings: dict[str, TaskSettings] = Field(
         default_factory=dict, description="by name of a task, what is to be other than it says"
     )

@@ -18,6 +18,7 @@ from flows.cli import (
     operate,
     rescore,
     route,
+    snapshots,
     watch,
 )
 from flows.cli.terminal import error_line, say_error
@@ -38,6 +39,7 @@ app.add_typer(imports.app, name="import")
 app.add_typer(exports.app, name="export")
 app.add_typer(operate.run_app, name="run")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(snapshots.app, name="snapshots")
 operate.register(app)
 checkpoints.register(app)
 rescore.register(app)
