@@ -165,8 +165,11 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         cost = warehouse.scores.mean_cost()
         reference = reference_sample(bank, settings.reference_queries)
         ids, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
-    reference = pl.DataFrame({"query_id": ids}).join(
-        reference, on="query_id", how="left", maintain_order="left"
+        texts = warehouse.catalogue.queries(ids=ids, columns=["query_id", "text"])
+    reference = (
+        pl.DataFrame({"query_id": ids})
+        .join(reference, on="query_id", how="left", maintain_order="left")
+        .join(texts, on="query_id", how="left", maintain_order="left")
     )
     parent = parent_snapshot(settings.published)
     lineage: dict[str, Any] = {

@@ -142,8 +142,8 @@ def rollback(
 ) -> None:
     """Make another snapshot the one that readers see. Every byte of it is checked before.
 
-    The warehouse stays as it is: the next run that has something new publishes it. To publish
-    nothing meanwhile, stop the schedule.
+    The warehouse stays as it is, and the next nightly publishes from it again: stop the schedule
+    until the cause is mended, or go back to the former map too (`locus checkpoints rollback`).
 
     Examples: `locus snapshots rollback`; `locus snapshots rollback 20261123`
     """

@@ -1,8 +1,10 @@
 """Filling a snapshot: routing table, predictor, similarity and report from plain frames."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import polars as pl
 
@@ -11,10 +13,12 @@ from locus.matrix import ScoreMatrix
 from locus.publication.content import Array, BuildFacts, SnapshotContent
 from locus.publication.limits import DEFINITIONS
 from locus.publication.page import write_report
+from locus.publication.routing import Routing, route
 from locus.routing import predictor as predictors
 from locus.routing.quality import Quality, expected_calibration_error, routing_quality
-from locus.routing.table import as_json, routing_table
+from locus.routing.table import as_json
 
+SCHEMA_FILE = "table.schema.json"
 STAND_INS = 5
 NEIGHBOURS = 10
 # Above this many models only each model's nearest pairs are published: all pairs of 2,277 models
@@ -45,14 +49,9 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
         top_k=None if len(ids) <= ALL_PAIRS_UP_TO else NEAREST_PAIRS,
     )
     nearest = similarity.nearest(pairs, NEIGHBOURS)
-    table = routing_table(
-        content.models,
-        content.reference,
-        p_TM,
-        content.scores.filter(pl.col("split") != "test"),
-        content.cost,
-    )
-    _write_routing(content, table, nearest, folder / "routing")
+    routing = route(content, p_TM)
+    table = routing.table
+    _write_routing(content, routing, nearest, folder / "routing")
     _write_similarity(content, pairs, nearest, folder / "similarity")
     correlation = similarity.distance_agreement_correlation(pairs)
     facts = BuildFacts(
@@ -72,6 +71,8 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
             "pearson_cosine": correlation.pearson_cosine,
             "spearman_cosine": correlation.spearman_cosine,
         },
+        routing.bound,
+        routing.bound_check,
     )
     write_report(content, facts, pairs, nearest, table, folder / "similarity" / "report.html")
     (folder / "similarity" / "summary.md").write_text(
@@ -116,13 +117,23 @@ def stand_ins(nearest: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def _write_routing(
-    content: SnapshotContent, table: pl.DataFrame, nearest: pl.DataFrame, folder: Path
+    content: SnapshotContent, routing: Routing, nearest: pl.DataFrame, folder: Path
 ) -> None:
     folder.mkdir(parents=True)
-    table.write_parquet(folder / "table.parquet")
+    routing.table.write_parquet(folder / "table.parquet")
     chains = stand_ins(nearest)
-    document = {**as_json(table, chains), "stand_ins": chains, "definitions": DEFINITIONS}
+    document = {
+        "$schema": SCHEMA_FILE,
+        **as_json(routing.table, chains, routing.words),
+        "stand_ins": chains,
+        "definitions": DEFINITIONS,
+    }
+    schema = json.loads(resources.files("locus.routing").joinpath(SCHEMA_FILE).read_text("utf-8"))
+    jsonschema.validate(document, schema)
     (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
+    if routing.topics is not None:
+        routing.topics.write(folder)
     examples = slice(0, 8)
     predictors.write(
         content.predictor,

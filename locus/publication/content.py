@@ -1,6 +1,6 @@
 """What a snapshot is made from, and what its build found out."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from locus.publication.limits import DEFINITIONS, LIMITS
+from locus.routing.bounds import Calibrated, Check
 from locus.routing.predictor import Predictor
 from locus.routing.quality import Quality
 
@@ -26,7 +27,7 @@ class SnapshotContent:
         models: M rows: model_id, revision, org, family, params_b, price_in_usd_per_mtok,
             price_out_usd_per_mtok, n_scores.
         z_Md: their embeddings, rows as in ``models``.
-        reference: T reference queries: query_id, task.
+        reference: T reference queries: query_id, task, split, text.
         x_Tf: their features: encoding, then surface features.
         scores: observed scores of all splits: model_id, query_id, task, split, score.
         cost: model_id, cost_usd, latency_ms: means per answered query.
@@ -60,6 +61,8 @@ class BuildFacts:
     n_test_queries: int
     counts: dict[str, int]
     correlation: dict[str, float | int | None]
+    bound: Calibrated | None = None
+    bound_check: Check | None = None
 
     def to_manifest(self, content: SnapshotContent) -> dict[str, Any]:
         """The manifest's facts, before files and hashes."""
@@ -69,6 +72,8 @@ class BuildFacts:
             "counts": self.counts,
             "routing_quality": [q.to_dict() for q in self.quality],
             "calibration_error": self.calibration_error,
+            "lower_bound": None if self.bound is None else asdict(self.bound),
+            "lower_bound_check": None if self.bound_check is None else self.bound_check.to_dict(),
             "distance_against_disagreement": self.correlation,
             "definitions": DEFINITIONS,
             "limits": LIMITS,

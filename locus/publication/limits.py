@@ -5,7 +5,17 @@ DEFINITIONS = {
     "model answers correctly",
     "observed_accuracy": "mean score of the model on the bucket's train and val queries that it "
     "has answered; missing where it has answered none",
-    "lower_bound": "lower end of the 95 % Wilson interval of observed_accuracy",
+    "lower_bound": "one-sided 95 % lower bound of the model's true accuracy in the bucket: "
+    "p_correct less what doubt about its place and misfit of the map may take from it, calibrated "
+    "on val answers, which nothing was learned from; missing where there are too few of them",
+    "observed_low": "lower end of the 95 % Wilson interval of observed_accuracy",
+    "bucket": "queries that a row is about: all, a task (benchmark), or a topic learned from the "
+    "encodings of train and val queries; a topic's words are those that tell it from the others",
+    "lower_bound_check": "share of pairs of bucket and model whose accuracy on test queries is not "
+    "further below p_correct than the bound and chance allow; it should be 0.95 or more",
+    "best_for_the_money": "cheapest model of the bucket whose p_correct is within 0.02 of the "
+    "best, by cost_usd if it is known of all of these, else by prices per token; missing without "
+    "prices",
     "n_observed": "answered train and val queries behind observed_accuracy",
     "n_reference": "queries behind p_correct",
     "rank": "1 is the highest p_correct of the bucket; ties are broken by model id",

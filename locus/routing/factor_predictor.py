@@ -86,10 +86,10 @@ class FactorPredictor:
         if covariance_Mu is None:
             return None
         _, g_Te = self.terms(x_Tf)
-        full_Mee = unpack(covariance_Mu)
-        variance_TM = np.empty((len(g_Te), len(full_Mee)))
-        for column, full_ee in enumerate(full_Mee):
-            variance_TM[:, column] = ((g_Te @ full_ee) * g_Te).sum(1)
+        # g' C g over packed triangles, what is off the diagonal twice: one product for the pool.
+        rows, columns = _triangle(covariance_Mu.shape[1])
+        twice_u = np.where(rows == columns, 1.0, 2.0)
+        variance_TM = (g_Te[:, rows] * g_Te[:, columns] * twice_u) @ covariance_Mu.T.astype(float)
         deviation: Array = np.sqrt(np.maximum(variance_TM, 0)).astype(np.float32)
         return deviation
 
@@ -161,12 +161,21 @@ def unpack(packed_Mu: Array) -> Floats:
     Raises:
         ValueError: the width is no triangle number.
     """
-    width = packed_Mu.shape[1]
-    e = round((np.sqrt(8 * width + 1) - 1) / 2)
-    if e * (e + 1) // 2 != width:
-        raise ValueError(f"{width} numbers are not the upper triangle of a square matrix")
+    rows, columns = _triangle(packed_Mu.shape[1])
+    e = int(rows.max()) + 1
     full = np.zeros((len(packed_Mu), e, e))
-    rows, columns = np.triu_indices(e)
     full[:, rows, columns] = packed_Mu
     full[:, columns, rows] = packed_Mu
     return full
+
+
+def _triangle(width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of so many packed numbers.
+
+    Raises:
+        ValueError: the width is no triangle number.
+    """
+    e = round((np.sqrt(8 * width + 1) - 1) / 2)
+    if e * (e + 1) // 2 != width or not e:
+        raise ValueError(f"{width} numbers are not the upper triangle of a square matrix")
+    return np.triu_indices(e)
