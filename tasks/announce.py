@@ -13,10 +13,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 from locus.ids import InvalidIdError, short_hash
 from locus.ids import model_id as valid_model_id
+from tasks.events import NO_SERVER, NotSentError, api_url, send
 from tasks.settings import Settings
 
 log = logging.getLogger("locus.announce")
@@ -26,7 +28,6 @@ RESOURCES = "locus.model."
 # The deployment that the event starts.
 DEPLOYMENT = "add-model/add-model"
 REVISION_MAX = 200
-TIMEOUT_S = 10.0
 
 # An event has the same id whoever sends it, so a server drops a second copy of one that it got
 # though its answer was lost.
@@ -97,25 +98,6 @@ def announced(settings: Settings, model_id: str, revision: str) -> bool:
         return False
 
 
-def server_file(settings: Settings) -> Path:
-    """Where `locus serve` leaves the address of a server that it started itself."""
-    return settings.home / "serve.json"
-
-
-def api_url(settings: Settings) -> str | None:
-    """Address of the Prefect API: as Prefect is configured, or else of a running `locus serve`."""
-    from prefect.settings import get_current_settings
-
-    configured = get_current_settings().api.url
-    if configured:
-        return str(configured)
-    try:
-        found = json.loads(server_file(settings).read_text(encoding="utf-8"))
-        return str(found["api_url"])
-    except (OSError, ValueError, KeyError, TypeError):  # none runs, or it is being written
-        return None
-
-
 def _marker(settings: Settings, model_id: str, revision: str) -> Path:
     # An id holds no "@", so no two pairs make the same text.
     return settings.home / "announced" / short_hash(f"{model_id}@{revision}", 32)
@@ -154,15 +136,11 @@ def _owned(marker: Path) -> Iterator[int]:
 
 def _post(settings: Settings, model_id: str, revision: str, source: str) -> str | None:
     """Send the event; None, or what stands in the way."""
-    import httpx
-    from prefect.client.orchestration import get_client
     from prefect.events import Event, Resource
-    from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     url = api_url(settings)
     if url is None:
-        return "no Prefect server is configured and no `locus serve` runs"
+        return NO_SERVER
     event = Event(
         id=uuid.uuid5(_NAMESPACE, f"{model_id}@{revision}"),
         event=EVENT,
@@ -175,23 +153,12 @@ def _post(settings: Settings, model_id: str, revision: str, source: str) -> str 
         payload={"model_id": model_id, "revision": revision, "source": source},
     )
     try:
-        with (
-            temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 1}),
-            get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client,
-        ):
-            flow, name = DEPLOYMENT.split("/")
-            client.request(
-                "GET",
-                "/deployments/name/{flow_name}/{deployment_name}",
-                path_params={"flow_name": flow, "deployment_name": name},
-            )
-            client.request("POST", "/events", json=[event.model_dump(mode="json")])
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code == httpx.codes.NOT_FOUND:
+        send(event, url, deployment=DEPLOYMENT, retries=1)
+    except NotSentError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
             return f"the server at {url} has no deployment {DEPLOYMENT} (start `locus serve`)"
-        return f"the server at {url} answered {error.response.status_code}"
-    except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: a server of another version
-        return f"the server at {url} can't be reached ({_first_line(error)})"
+        why = "" if error.status else f" ({_first_line(error.cause)})"
+        return f"the server at {url} {error}{why}"
     return None
 
 

@@ -8,12 +8,13 @@ import copy
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from serving import Handler, running
 
 # What can be told to go wrong; `HubServer.fail` says where.
 FAULTS = (
@@ -114,13 +115,8 @@ def _expanded(model: dict[str, Any], expand: list[str]) -> dict[str, Any]:
     return {"_id": "6", "id": model["id"], **{k: model[k] for k in expand if k in model}}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     state: HubServer
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -131,20 +127,20 @@ class _Handler(BaseHTTPRequestHandler):
         kind = fault["kind"] if fault else ""
         if kind.isdigit():
             said = {"Retry-After": fault["retry_after"]} if fault and fault["retry_after"] else {}
-            return self._send(int(kind), b'{"error": "a fault"}', said)
+            return self.answer(int(kind), b'{"error": "a fault"}', said)
         if kind == "hang":
             self.state.closing.wait(60)
             self.close_connection = True
             return None
         if kind == "endless":
-            return self._send_without_end()
+            return self.answer_without_end(self.state.closing)
         if kind == "leads-astray":
-            return self._send(307, b"", {"Location": "http://127.0.0.1:9/api/models"})
+            return self.answer(307, b"", {"Location": "http://127.0.0.1:9/api/models"})
         if address.path == "/api/models":
             return self._list(query, kind)
         if address.path.startswith("/api/models/"):
             return self._one(unquote(address.path.removeprefix("/api/models/")), query, kind)
-        return self._send(404, b'{"error": "no such path"}')
+        return self.answer(404, b'{"error": "no such path"}')
 
     def _list(self, query: dict[str, list[str]], kind: str) -> None:
         found = list(self.state.models.values())
@@ -172,12 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
         name, _, revision = name.partition("/revision/")
         if name in self.state.moved:
             new = f"{self.state.address}/api/models/{self.state.moved[name]}"
-            return self._send(307, b"", {"Location": f"{new}?{urlencode(query, doseq=True)}"})
+            return self.answer(307, b"", {"Location": f"{new}?{urlencode(query, doseq=True)}"})
         model = self.state.models.get(name)
         if model is None:
-            return self._send(401, b'{"error": "Repository not found"}')
+            return self.answer(401, b'{"error": "Repository not found"}')
         if revision and revision != model["sha"]:
-            return self._send(
+            return self.answer(
                 404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"}
             )
         return self._answer(_expanded(model, query.get("expand", [])), kind, {})
@@ -205,35 +201,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.compress(b"[" + b" " * (1 << 26) + b"]", compresslevel=1)
             headers = {**headers, "Content-Encoding": "gzip"}
         elif kind in ("cut", "hang-body"):
-            self._send(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
+            self.answer(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
             self.wfile.flush()
             self.state.closing.wait(60 if kind == "hang-body" else 0)
             self.close_connection = True
             return
-        self._send(200, body, headers)
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        for name, value in {**fields, **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        with suppress(OSError):
-            self.wfile.write(body)
-
-    def _send_without_end(self) -> None:
-        self.close_connection = True
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        with suppress(OSError):
-            while not self.state.closing.is_set():
-                self.wfile.write(b" " * 65536)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+        self.answer(200, body, headers)
 
 
 @contextmanager
@@ -241,14 +214,6 @@ def serving() -> Iterator[HubServer]:
     """A hub on a free port of this machine, while the block runs."""
     state = HubServer()
     handler = type("Handler", (_Handler,), {"state": state})
-    server = _Server(("127.0.0.1", 0), handler)
-    state.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with running(handler, state.closing) as address:
+        state.address = address
         yield state
-    finally:
-        state.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,10 +9,11 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from serving import Handler, running
 
 MODEL = "number-reader"
 # What can be told to go wrong; `OpenAIServer.fail` says when.
@@ -126,13 +127,8 @@ def logprob_of(token: Any) -> float:
     return -(1 + number % 10) / 10
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     state: OpenAIServer
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
 
     def do_POST(self) -> None:
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -164,7 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         if kind == "endless":
-            return self._send_without_end()
+            state.leave(200)
+            return self.answer_without_end(state.closing)
         if kind == "deep":
             return self._send(200, b"[" * 200_000)
         if kind == "malformed":
@@ -217,28 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.state.leave(status)
-        self.send_response(status)
-        fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        for name, value in {**fields, **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _send_without_end(self) -> None:
-        """A body that goes on until nobody reads it any more."""
-        self.state.leave(200)
-        self.close_connection = True
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        with suppress(OSError):
-            while not self.state.closing.is_set():
-                self.wfile.write(b" " * 65536)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
+        self.answer(status, body, headers)
 
 
 @contextmanager
@@ -246,14 +222,6 @@ def serving(key: str | None = None) -> Iterator[OpenAIServer]:
     """A server on a free port of this machine, while the block runs."""
     state = OpenAIServer(key=key)
     handler = type("Handler", (_Handler,), {"state": state})
-    server = _Server(("127.0.0.1", 0), handler)
-    state.root = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with running(handler, state.closing) as address:
+        state.root = f"{address}/v1"
         yield state
-    finally:
-        state.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -1,11 +1,6 @@
-"""Starting a worker process: its own environment, limits, leave to ask, typed failures."""
+"""An evaluation in a worker process: its own environment, leave to ask, what failed."""
 
-import json
-import logging
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +9,8 @@ from typing import Any
 
 from locus.budget import Purse, Spent
 from locus.evaluation.backends import key_variable
+from locus.evaluation.child import WorkerFailedError, started
 from locus.evaluation.request import EvaluationRequest
-from locus.evaluation.watch import Watch
-
-log = logging.getLogger(__name__)
 
 # What a worker inherits. Everything else stays out, keys of any kind first of all.
 _INHERITED = {
@@ -114,27 +107,19 @@ def evaluate(
     log_path = work / "worker.log"
     request.write(request_path)
     parts: list[Path] = []
-    with log_path.open("ab") as worker_log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "locus.evaluation.worker", str(request_path), "--granted"],
-            stdout=subprocess.PIPE,
-            stderr=worker_log,
-            # It ends with this pipe, so that nobody asks on for a pipeline that was killed.
-            stdin=subprocess.PIPE,
-            env=worker_environment(threads, key_variable(request.backend, request.args)),
-            # A process group of its own: a limit ends its children too.
-            start_new_session=True,
-            text=True,
-        )
-        watch = Watch(process, timeout_s, memory_gb)
-        pace = _Pace()
-        try:
-            for line in process.stdout or ():
-                event = read_event(line)
-                if event is None:
-                    continue
+    pace = _Pace()
+    try:
+        with started(
+            "locus.evaluation.worker",
+            [str(request_path), "--granted"],
+            log_path,
+            worker_environment(threads, key_variable(request.backend, request.args)),
+            timeout_s,
+            memory_gb,
+        ) as worker:
+            for event in worker.events():
                 if event["event"] == "ready":
-                    _grant(process, purse.allow(event["next"]) if purse else event["next"])
+                    worker.tell(str(purse.allow(event["next"]) if purse else event["next"]))
                     continue
                 if purse and "asked" in event:
                     purse.settle(Spent(event["asked"], event["tokens"], event["usd"]))
@@ -142,31 +127,12 @@ def evaluate(
                     parts.append(Path(request.parts) / event["part"])
                 if on_progress:
                     on_progress(pace.progress(event))
-            status = process.wait()
-        finally:
-            watch.end()
-            if purse:
-                purse.close()
-    if watch.reason:
-        reason = watch.reason
-    elif status < 0:
-        reason = f"killed by {signal.Signals(-status).name} (out of memory?)"
-    elif status:
-        reason = last_words(log_path) or f"exit status {status}"
-    else:
-        return parts
-    raise EvaluationFailedError(request.model_id, reason, log_path, parts)
-
-
-def _grant(process: "subprocess.Popen[str]", n: int) -> None:
-    """Let a worker ask so many queries."""
-    if process.stdin is None:
-        raise RuntimeError("a worker was started without standard input")
-    try:
-        process.stdin.write(f"{n}\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        log.debug("worker %d has ended before it could be told to go on", process.pid)
+    except WorkerFailedError as error:
+        raise EvaluationFailedError(request.model_id, error.reason, log_path, parts) from error
+    finally:
+        if purse:
+            purse.close()
+    return parts
 
 
 class _Pace:
@@ -183,23 +149,3 @@ class _Pace:
             return Progress(done, of)
         began, before = self._from
         return Progress(done, of, (now - began) / (done - before) * (of - done))
-
-
-def read_event(line: str) -> dict[str, Any] | None:
-    """A worker's event; None for a line that native code printed past the worker's own streams."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if isinstance(event, dict) and "event" in event:
-        return event
-    log.debug("a worker printed %r", line[:200])
-    return None
-
-
-def last_words(log_path: Path) -> str:
-    """The last line of a log that says something, without control characters."""
-    text = log_path.read_bytes()[-8192:].decode("utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    return "".join(c for c in last if c.isprintable()).removeprefix("error: ")[:500]

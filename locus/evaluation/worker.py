@@ -14,9 +14,7 @@ the next run may ask the same queries already.
 
 import argparse
 import json
-import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from locus.evaluation.backends import SERVICES, obstacle
+from locus.evaluation.child import listen, work
 from locus.evaluation.harness import (
     HarnessError,
     Question,
@@ -42,10 +41,6 @@ from locus.evaluation.service_model import load_service
 from locus.frames import SCORES
 from locus.ids import QueryId
 from locus.prices import price_on
-
-# Exit statuses that the launcher tells apart.
-FAILED = 2
-ABANDONED = 4
 
 
 def _load_model(request: EvaluationRequest) -> Any:
@@ -218,15 +213,7 @@ def _known(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[QueryId, Q
 def _grants() -> Callable[[], int]:
     """Numbers of queries that may be asked, as they come in; the process ends with the input."""
     granted: SimpleQueue[int] = SimpleQueue()
-
-    def read() -> None:
-        for line in sys.stdin:
-            granted.put(int(line))
-        # At once and from this thread: the other may be in the middle of a long computation. What
-        # it is writing is under another name until it is whole.
-        os._exit(ABANDONED)
-
-    threading.Thread(target=read, daemon=True).start()
+    listen(lambda line: granted.put(int(line)))
     return granted.get
 
 
@@ -236,15 +223,8 @@ def main() -> int:
     parser.add_argument("request", type=Path, help="the request, as JSON")
     parser.add_argument("--granted", action="store_true", help="wait for leave before each chunk")
     options = parser.parse_args()
-    # lm-eval prints on standard output now and then; events must stay alone there.
-    events, sys.stdout = sys.stdout, sys.stderr
     request = EvaluationRequest.read(options.request)
-    try:
-        run(request, events, _grants() if options.granted else None)
-    except HarnessError as error:
-        sys.stderr.write(f"\nerror: {error}\n")
-        return FAILED
-    return 0
+    return work(lambda events: run(request, events, _grants() if options.granted else None))
 
 
 if __name__ == "__main__":

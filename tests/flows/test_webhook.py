@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import huggingface_hub
 import pytest
-from hub_server import HubServer, commit, repository, serving
+from hub_server import HubServer, commit, repository
 
 from flows.webhook import (
     BODY_MOST,
@@ -37,19 +35,6 @@ SECRET = "a secret of the tests"
 HEADERS = {"X-Webhook-Secret": SECRET}
 SHA = commit("org/a")
 MODEL = {"id": "org/a", "revision": SHA}
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("PREFECT_API_URL", "")
-    return Settings(home=tmp_path / "state", models_file=tmp_path / "models.yaml")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with serving() as server:
-        yield server
 
 
 @contextmanager
@@ -454,21 +439,21 @@ def test_a_port_in_use_is_one_clear_error(
 
 
 @pytest.fixture
-def told(settings: Settings, prefect_server: str) -> Callable[[], list[tuple[str, str, str]]]:
+def told(settings: Settings, own_prefect_server: str) -> Callable[[], list[tuple[str, str, str]]]:
     """The pipeline's server has the deployment; gives what it was told of since."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows.add_model import add_model
 
-    with temporary_settings({PREFECT_API_URL: prefect_server}):
+    with temporary_settings({PREFECT_API_URL: own_prefect_server}):
         made: Any = add_model.to_deployment("add-model")
         made.apply()
     settings.home.mkdir(parents=True)
-    (settings.home / "serve.json").write_text(json.dumps({"api_url": prefect_server}))
+    (settings.home / "serve.json").write_text(json.dumps({"api_url": own_prefect_server}))
 
     def events() -> list[tuple[str, str, str]]:
         answer = httpx.post(
-            f"{prefect_server}/events/filter",
+            f"{own_prefect_server}/events/filter",
             json={"filter": {"event": {"name": ["locus.model.added"]}}, "limit": 50},
             timeout=30,
         )

@@ -1,13 +1,12 @@
 """The hub, asked through its own client at a real server, and what is taken of it."""
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
-from hub_server import HubServer, commit, repository, serving
+from hub_server import HubServer, commit, repository
 from huggingface_hub.hf_api import ModelInfo
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,14 +17,6 @@ from locus.hub.poll import Poll, poll
 from locus.hub.revise import replace_revision
 from locus.hub.rules import entry, name_obstacle, obstacle
 from locus.registry import ModelSpec, RegistryError, append_model, load_registry
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    # Tests run in offline mode; this hub is here.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with serving() as server:
-        yield server
 
 
 def watching(hub: HubServer, **settings: Any) -> WatchSettings:

@@ -3,16 +3,16 @@
 import json
 import logging
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from serving import Handler, running
 
 from locus.ids import InvalidIdError
-from tasks.announce import announce, announced, api_url, server_file
+from tasks.announce import announce, announced
+from tasks.events import api_url, server_file
 from tasks.settings import Settings
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -29,22 +29,14 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 def broken_server() -> Iterator[str]:
     """Address of something that answers every request with 500."""
 
-    class Broken(BaseHTTPRequestHandler):
+    class Broken(Handler):
         def do_GET(self) -> None:
-            self.send_response(500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(500)
 
         do_POST = do_GET
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Broken)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/api"
-    server.shutdown()
-    server.server_close()
+    with running(Broken) as address:
+        yield f"{address}/api"
 
 
 def closed_port() -> int:

@@ -3,42 +3,34 @@
 import hashlib
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import polars as pl
 import pytest
+from answered import AnsweredHome, MadeQueries
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
+from serving import Handler, running
 
 from locus.bank import Array
 from locus.evaluation.parts import write_part
 from locus.gates.facts import GateFailedError, GateResult
 from locus.gates.settings import GATES, UnknownGateError
 from locus.snapshots import Snapshot, current, verify
-from tasks.embed import embed_models, train_if_needed
 from tasks.gates import Canaries, gatekeeper, judge
-from tasks.importing import import_folder
 from tasks.notify import NotifySettings
 from tasks.publish import blocked_folder, is_blocked, publish_snapshot
 from tasks.record import record_parts
-from tasks.score import score_pool
-from tasks.settings import Settings
 from warehouse.console import run_sql
 from warehouse.store import Warehouse
 
-# A hub id is its own identity, so its vectors can be filed without any encoder.
-ENCODER = "some/encoder"
 N_MODELS, N_TRAIN, N_VAL, N_TEST = 24, 160, 40, 120
 TRAIN = range(N_TRAIN)
 VAL = range(N_TRAIN, N_TRAIN + N_VAL)
@@ -64,56 +56,20 @@ def _split(query: int) -> str:
 
 
 PHI_Qp, Y_MQ = _truth()
+MADE = MadeQueries(
+    [KINDS[q % 2] for q in range(TEST.stop)], [_split(q) for q in range(TEST.stop)], PHI_Qp
+)
 
 
-@dataclass(frozen=True)
-class World:
-    """A home, filled step by step."""
+class World(AnsweredHome):
+    """A home whose candidates are judged."""
 
-    home: Path
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(home=self.home, encoder=ENCODER, reference_queries=240)
+    queries = MADE
+    reference_queries = 240
 
     def fill(self, *parts: range, models: range, y_MQ: Array = Y_MQ) -> None:
         """Import answers, and file the encodings of their queries."""
-        columns = [q for part in parts for q in part]
-        folder = self.home.parent / f"matrix-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        pl.DataFrame({"model_id": [f"org/m{m}" for m in models]}).write_parquet(
-            folder / "models.parquet"
-        )
-        pl.DataFrame(
-            {
-                "query_id": [f"q{q}" for q in columns],
-                "benchmark": [KINDS[q % 2] for q in columns],
-                "text": [f"Question {q} of {KINDS[q % 2]}?" for q in columns],
-                "split": [_split(q) for q in columns],
-            }
-        ).write_parquet(folder / "queries.parquet")
-        pl.DataFrame(
-            [(f"org/m{m}", f"q{q}", float(y_MQ[m, q])) for m in models for q in columns],
-            schema=["model_id", "query_id", "score"],
-            orient="row",
-        ).write_parquet(folder / "scores.parquet")
-        import_folder(self.settings, "matrix", folder)
-        with Warehouse.open(self.settings.warehouse) as w:
-            bank = w.catalogue.queries(columns=["query_id", "text"])
-            number = [int(text.split()[1]) for text in bank["text"]]
-            w.vectors.add_encodings(
-                bank.select("query_id").with_columns(
-                    encoder=pl.lit(ENCODER),
-                    vector=pl.Series(PHI_Qp[number].tolist(), dtype=pl.List(pl.Float32)),
-                )
-            )
-
-    def placed(self) -> str:
-        """The active map, with every model placed and predicted."""
-        active, _ = train_if_needed.fn(self.settings)
-        embed_models.fn(self.settings, active)
-        score_pool.fn(self.settings, active)
-        return active
+        self.file([q for part in parts for q in part], {f"org/m{m}": y_MQ[m] for m in models})
 
     def publish(self, **facts: Any) -> Snapshot:
         keep = gatekeeper(self.settings, **facts)
@@ -127,9 +83,7 @@ class World:
         """A run that asked a model these queries, and how each ended."""
         name = f"org/m{model}"
         with Warehouse.open(self.settings.warehouse) as w:
-            bank = w.catalogue.queries(columns=["query_id", "text"])
-            numbers = [int(text.split()[1]) for text in bank["text"]]
-            ids = [q for q, n in zip(bank["query_id"], numbers, strict=True) if n in queries]
+            ids = [query for query, number in self.ids(w).items() if number in queries]
             run_id = f"run-{time.monotonic_ns()}"
             w.scores.start_run(run_id, "lm-eval", name, "r", {}, {}, None, planned or len(ids))
             score = 1.0 if status == "ok" else None
@@ -356,30 +310,22 @@ def test_gates_that_do_not_exist_are_refused_before_anything_is_built(world: Wor
         gatekeeper(world.settings, accept=["routng"])
 
 
-class Hook(BaseHTTPRequestHandler):
+class Hook(Handler):
     """Keeps what it is sent."""
 
     got: list[dict[str, Any]]
 
     def do_POST(self) -> None:
         self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(200)
 
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     Hook.got = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HOOK", f"json://127.0.0.1:{server.server_port}/secret-path")
-    yield Hook.got
-    server.shutdown()
-    server.server_close()
+    with running(Hook) as address:
+        monkeypatch.setenv("HOOK", f"{address.replace('http', 'json', 1)}/secret-path")
+        yield Hook.got
 
 
 @pytest.mark.slow

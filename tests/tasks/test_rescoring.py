@@ -381,8 +381,8 @@ def test_a_worker_that_dies_is_told(folder: Path) -> None:
     assert set(current(settings, "tiny_copy")["filter"]) == {"strict"}
 
 
-def test_the_verb(folder: Path) -> None:
-    """Through the shell and Prefect, with a server of its own."""
+def test_the_verb(folder: Path, prefect_server: str) -> None:
+    """Through the shell and a real Prefect server."""
     (folder / "locus.toml").write_text(
         'home = "state"\ntasks = ["tiny_choice", "tiny_copy"]\ntask_folders = ["tasks"]\n'
         '[task_settings.tiny_copy]\nmetric = "exact_match,flexible"\n'
@@ -390,8 +390,7 @@ def test_the_verb(folder: Path) -> None:
     environment = {
         **os.environ,
         "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": "",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_API_URL": prefect_server,
     }
 
     def locus(*words: str) -> "subprocess.CompletedProcess[str]":

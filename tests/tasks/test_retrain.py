@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
+from answered import ENCODER, AnsweredHome, MadeQueries
 
 from locus import shadow
 from locus.bank import Array
 from locus.embedding import checkpoint
 from locus.snapshots import Snapshot
 from tasks import retrain
-from tasks.embed import embed_models, read_training, train_if_needed
-from tasks.importing import import_folder
+from tasks.embed import read_training, train_if_needed
 from tasks.publish import publish_snapshot
 from tasks.retrain import (
     PromotionRefusedError,
@@ -30,14 +29,11 @@ from tasks.retrain import (
     retrain_map,
     roll_back,
 )
-from tasks.score import score_pool
-from tasks.settings import Settings, TrainingSettings
+from tasks.settings import TrainingSettings
 from warehouse.store import Warehouse
 
 pytestmark = pytest.mark.slow
 
-# A hub id is its own identity, so its vectors can be filed without any encoder.
-ENCODER = "some/encoder"
 N_MODELS, N_TRAIN, N_VAL, N_TEST, N_EXTRA = 40, 240, 60, 40, 60
 OLD_MODELS = range(24)
 LITTLE, ALL_TRAIN = range(50), range(N_TRAIN)
@@ -65,25 +61,23 @@ class Truth:
         p = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return cls(phi, p, (rng.random(p.shape) < p).astype(np.float32))
 
-    def split(self, query: int) -> str:
-        return "val" if query in VAL else "test" if query in TEST else "train"
-
-    def task(self, query: int) -> str:
-        return "extra" if query in EXTRA else KINDS[query % 2]
+    def queries(self) -> MadeQueries:
+        numbers = range(EXTRA.stop)
+        return MadeQueries(
+            ["extra" if q in EXTRA else KINDS[q % 2] for q in numbers],
+            ["val" if q in VAL else "test" if q in TEST else "train" for q in numbers],
+            self.phi_Qp,
+        )
 
 
 TRUTH = Truth.draw()
 
 
-@dataclass(frozen=True)
-class World:
-    """A home, filled step by step."""
+class World(AnsweredHome):
+    """A home whose map is trained anew."""
 
-    home: Path
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(home=self.home, encoder=ENCODER, reference_queries=80)
+    queries = TRUTH.queries()
+    reference_queries = 80
 
     def fill(
         self,
@@ -100,34 +94,10 @@ class World:
             y_MQ: the answers.
             copies: how many models answer like each; four models an organisation.
         """
-        columns = [q for part in queries for q in part]
-        name = {(m, c): f"org{m // 4}{'abc'[c]}/m{m}" for m in models for c in range(copies)}
-        folder = self.home.parent / f"matrix-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        pl.DataFrame({"model_id": list(name.values())}).write_parquet(folder / "models.parquet")
-        pl.DataFrame(
-            {
-                "query_id": [f"q{q}" for q in columns],
-                "benchmark": [TRUTH.task(q) for q in columns],
-                "text": [f"Question {q} of {TRUTH.task(q)}?" for q in columns],
-                "split": [TRUTH.split(q) for q in columns],
-            }
-        ).write_parquet(folder / "queries.parquet")
-        pl.DataFrame(
-            [(name[m, c], f"q{q}", float(y_MQ[m, q])) for m, c in name for q in columns],
-            schema=["model_id", "query_id", "score"],
-            orient="row",
-        ).write_parquet(folder / "scores.parquet")
-        import_folder(self.settings, "matrix", folder)
-        with Warehouse.open(self.settings.warehouse) as w:
-            bank = w.catalogue.queries(columns=["query_id", "text"])
-            number = [int(text.split()[1]) for text in bank["text"]]
-            w.vectors.add_encodings(
-                bank.select("query_id").with_columns(
-                    encoder=pl.lit(ENCODER),
-                    vector=pl.Series(TRUTH.phi_Qp[number].tolist(), dtype=pl.List(pl.Float32)),
-                )
-            )
+        self.file(
+            [q for part in queries for q in part],
+            {f"org{m // 4}{'abc'[c]}/m{m}": y_MQ[m] for m in models for c in range(copies)},
+        )
 
     def first_map(self) -> str:
         made, new = train_if_needed.fn(self.settings)
@@ -136,10 +106,7 @@ class World:
 
     def publish(self) -> Snapshot:
         """The usual path, from the active map to what readers see."""
-        active, _ = train_if_needed.fn(self.settings)
-        embed_models.fn(self.settings, active)
-        score_pool.fn(self.settings, active)
-        return publish_snapshot.fn(self.settings, active)
+        return publish_snapshot.fn(self.settings, self.placed())
 
     def retrain(self, force: bool = False, dry_run: bool = False) -> Retrained:
         return retrain_map.fn(self.settings, force, dry_run)

@@ -9,12 +9,10 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
-from hub_server import HubServer, commit, serving
+from hub_server import HubServer, commit
 
 from locus.hub import WatchSettings, WebhookSettings
 from locus.registry import ModelSpec, RegistryError, load_registry
@@ -32,19 +30,6 @@ from tasks.watch import (
     watch_models,
 )
 from warehouse.store import Warehouse
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("PREFECT_API_URL", "")
-    return Settings(home=tmp_path / "state", models_file=tmp_path / "models.yaml")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with serving() as server:
-        yield server
 
 
 def watching(hub: HubServer, **other: object) -> WatchSettings:

@@ -7,6 +7,7 @@ import pytest
 from tiny import write_model, write_tasks
 
 from locus.evaluation.catalogue import read_catalogue
+from locus.evaluation.request import EvaluationRequest
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bank(task_folder: Path) -> pl.DataFrame:
     return read_catalogue(["tiny_choice", "tiny_copy"], [task_folder])[1]
+
+
+@pytest.fixture
+def request_(
+    tmp_path: Path, tiny_model: Path, task_folder: Path, bank: pl.DataFrame
+) -> EvaluationRequest:
+    """All queries of the tiny tasks, for the tiny model."""
+    queries = {
+        str(task): rows["query_id"].sort().to_list() for (task,), rows in bank.group_by("task")
+    }
+    return EvaluationRequest(
+        run_id="run-1",
+        model_id="org/tiny",
+        revision="r1",
+        backend="hf",
+        args={"pretrained": str(tiny_model)},
+        queries=queries,
+        parts=str(tmp_path / "parts"),
+        task_folders=[str(task_folder)],
+        chunk_size=16,
+        device="cpu",
+    )

@@ -22,27 +22,6 @@ pytestmark = pytest.mark.slow
 EACH = Estimate(tokens=40, usd=0.0)
 
 
-@pytest.fixture
-def request_(
-    tmp_path: Path, tiny_model: Path, task_folder: Path, bank: pl.DataFrame
-) -> EvaluationRequest:
-    queries = {
-        str(task): rows["query_id"].sort().to_list() for (task,), rows in bank.group_by("task")
-    }
-    return EvaluationRequest(
-        run_id="run-1",
-        model_id="org/tiny",
-        revision="r1",
-        backend="hf",
-        args={"pretrained": str(tiny_model)},
-        queries=queries,
-        parts=str(tmp_path / "parts"),
-        task_folders=[str(task_folder)],
-        chunk_size=16,
-        device="cpu",
-    )
-
-
 def rows_of(parts: list[Path]) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(part) for part in parts])
 

@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from locus.evaluation import harness, rescore
+from locus.evaluation import harness, rescore, rescore_worker
 from locus.evaluation.harness import HarnessError
-from locus.evaluation.rescore import Left, RescoreFailedError, RescoreRequest, Scorer
+from locus.evaluation.rescore import RescoreFailedError, RescoreRequest
+from locus.evaluation.rescore_worker import Left, Scorer
 from locus.frames import SCORES
 
 CHOICE = """\
@@ -295,9 +296,9 @@ def test_obstacles(folder: Path, tmp_path: Path) -> None:
     twice = NUMBER.replace("metadata:", "repeats: 3\nmetadata:")
     unsafe = SHARES.replace("metadata:", "unsafe_code: true\nmetadata:")
     found = harness.load_tasks(NAMES, [write(tmp_path, again_number=twice, again_shares=unsafe)])
-    assert rescore.obstacle(found["again_choice"]) is None
-    assert "asks 3 times" in str(rescore.obstacle(found["again_number"]))
-    assert "runs code" in str(rescore.obstacle(found["again_shares"]))
+    assert rescore_worker.obstacle(found["again_choice"]) is None
+    assert "asks 3 times" in str(rescore_worker.obstacle(found["again_number"]))
+    assert "runs code" in str(rescore_worker.obstacle(found["again_shares"]))
 
 
 def request_for(
@@ -325,7 +326,7 @@ def test_a_score_outside_of_0_to_1_leaves_nothing_of_the_task(folder: Path, tmp_
     both = pl.read_parquet(file)
     pl.concat([both[:1].with_columns(model_id=pl.lit("org/a")), both]).write_parquet(file)
     out = io.StringIO()
-    rescore.run(request, out)
+    rescore_worker.run(request, out)
     number, shares = (json.loads(line) for line in out.getvalue().splitlines())
     assert (shares["event"], shares["task"]) == ("refused", "again_shares")
     assert "length" in shares["why"]
@@ -394,7 +395,7 @@ launch(RescoreRequest(**{vars(request)!r}), Path({str(tmp_path / "work")!r}), 50
 def test_an_unknown_metric_is_refused(folder: Path, tmp_path: Path) -> None:
     request = RescoreRequest(NAMES, str(tmp_path), {"again_choice": "f2"}, [str(folder)])
     out = io.StringIO()
-    rescore.run(request, out)
+    rescore_worker.run(request, out)
     events = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [e["event"] for e in events] == ["refused", "wanted", "wanted"]
     assert "f2" in events[0]["why"]

@@ -19,24 +19,10 @@ from locus.prices import Price
 
 
 @pytest.fixture
-def request_(
-    tmp_path: Path, tiny_model: Path, task_folder: Path, bank: pl.DataFrame
-) -> EvaluationRequest:
-    chosen = bank.sort("query_id").group_by("task", maintain_order=True).head(10)
-    queries = {str(task): rows["query_id"].to_list() for (task,), rows in chosen.group_by("task")}
-    return EvaluationRequest(
-        run_id="run-1",
-        model_id="org/tiny",
-        revision="r1",
-        backend="hf",
-        args={"pretrained": str(tiny_model)},
-        queries=queries,
-        parts=str(tmp_path / "parts"),
-        task_folders=[str(task_folder)],
-        chunk_size=8,
-        device="cpu",
-        prices=(Price(1.0, 2.0),),
-    )
+def request_(request_: EvaluationRequest) -> EvaluationRequest:
+    """Ten queries of each task, at a price."""
+    queries = {task: ids[:10] for task, ids in request_.queries.items()}
+    return replace(request_, queries=queries, chunk_size=8, prices=(Price(1.0, 2.0),))
 
 
 def test_parts_hold_every_answer_once(request_: EvaluationRequest, tmp_path: Path) -> None:
