@@ -2,9 +2,26 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
 
 from locus.snapshots import Snapshot
 from tasks.estimate import Expected
+from tasks.evaluate import Evaluated
+from tasks.markdown import line
+
+
+class Ended(StrEnum):
+    """How a model's evaluation ended.
+
+    That is all that is known for sure: a failure's cause is told in words, most of them the
+    worker's, and is not guessed from these.
+    """
+
+    ANSWERED = "all asked"
+    BUDGET = "a budget"
+    FAILED = "failure"
+    RESTING = "left alone"
 
 
 @dataclass
@@ -18,6 +35,7 @@ class Outcome:
         failed: models whose evaluation ended early, with the reason.
         stopped: models whose evaluation was ended by a budget, with the budget.
         resting: models that were left alone because they keep failing, with the reason.
+        more: queries that placed models were asked beyond what every model is.
         canaries: canary queries that were asked.
         watched: models that were asked canaries.
         drifted: models that answer their canaries otherwise than they did, with the evidence.
@@ -28,9 +46,12 @@ class Outcome:
         dry_run: whether this was a rehearsal.
         plan: what was (or would be) asked and what that was expected to take, by model.
         canary_plan: the same of canaries.
+        more_plan: the same of what placed models are asked more.
         over: limits of the run's budget that the plan would reach; of a rehearsal only.
         later: queries that would be chosen in later rounds, by the answers to these; of a
             rehearsal only.
+        results: what came of each evaluation; one a model and round.
+        canary_results: the same of canaries.
     """
 
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -39,6 +60,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     resting: dict[str, str] = field(default_factory=dict)
+    more: int = 0
     canaries: int = 0
     watched: list[str] = field(default_factory=list)
     drifted: dict[str, str] = field(default_factory=dict)
@@ -49,13 +71,48 @@ class Outcome:
     dry_run: bool = False
     plan: dict[str, Expected] = field(default_factory=dict)
     canary_plan: dict[str, Expected] = field(default_factory=dict)
+    more_plan: dict[str, Expected] = field(default_factory=dict)
     over: list[str] = field(default_factory=list)
     later: int = 0
+    results: list[Evaluated] = field(default_factory=list)
+    canary_results: list[Evaluated] = field(default_factory=list)
 
     @property
     def nothing_new(self) -> bool:
         """Nobody was asked and nothing was published."""
-        return not (self.plan or self.asked or self.waiting) and self.snapshot is None
+        asked = self.plan or self.more_plan or self.asked
+        return not (asked or self.waiting) and self.snapshot is None
+
+    def ended(self, model_id: str) -> tuple[Ended, str]:
+        """How a model ended, and why."""
+        for how, found in (
+            (Ended.FAILED, self.failed),
+            (Ended.BUDGET, self.stopped),
+            (Ended.RESTING, self.resting),
+        ):
+            if model_id in found:
+                return how, found[model_id]
+        return Ended.ANSWERED, ""
+
+    def result_rows(self) -> list[dict[str, Any]]:
+        """A row for each model that was to be asked, and each that was left alone."""
+        asked = {one.model_id for one in (*self.results, *self.canary_results)}
+        rows = []
+        for model in sorted(asked | self.resting.keys()):
+            mine = [one for one in self.results if one.model_id == model]
+            canaries = [one for one in self.canary_results if one.model_id == model]
+            how, why = self.ended(model)
+            rows.append(
+                {
+                    "model": line(model),
+                    "asked": sum(one.n_asked for one in mine),
+                    "recorded": sum(one.n_recorded for one in mine),
+                    "canaries": sum(one.n_asked for one in canaries),
+                    "ended by": how.value,
+                    "because": line(why),
+                }
+            )
+        return rows
 
     def headline(self) -> str:
         """The run in one line."""
@@ -70,7 +127,10 @@ class Outcome:
             return ", ".join(
                 ["nothing new: no model was asked anything, the published snapshot stays", *tail]
             )
-        parts = [f"asked {self.asked} queries", f"recorded {self.recorded} scores"]
+        parts = [f"asked {self.asked} queries"] if self.asked or not self.more_plan else []
+        if self.more_plan:
+            parts.append(f"asked {self.more} more of {len(self.more_plan)} known models")
+        parts.append(f"recorded {self.recorded} scores")
         if self.trained:
             parts.append("trained an encoder")
         if not self.waiting:
@@ -95,8 +155,12 @@ class Outcome:
         if self.canary_plan:
             canaries = sum(one.queries for one in self.canary_plan.values())
             said += f", and {canaries} canary queries of {len(self.canary_plan)} models"
-        if self.plan or self.canary_plan:
-            said += f"; {in_words([*self.plan.values(), *self.canary_plan.values()])}"
+        if self.more_plan:
+            more = sum(one.queries for one in self.more_plan.values())
+            said += f", and {more} more of {len(self.more_plan)} known models"
+        plans = (self.plan, self.canary_plan, self.more_plan)
+        if any(plans):
+            said += f"; {in_words([one for plan in plans for one in plan.values()])}"
         if self.over:
             said += f"; the budget of {' and '.join(self.over)} would end it before"
         return said

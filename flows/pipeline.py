@@ -3,11 +3,14 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.deployments import register_evaluation
 from flows.outcome import Outcome
+from flows.seen import progress, show_plan, show_results
 from locus.budget import Ledger
 from locus.evaluation.backends import address
 from tasks.canaries import canary_plan, check_drift
@@ -18,8 +21,9 @@ from tasks.estimate import Expected, expect
 from tasks.evaluate import EVALUATION, Evaluated, evaluate_model
 from tasks.gates import Canaries, gatekeeper
 from tasks.heal import heal_interrupted
+from tasks.more import left_of, plan_more
 from tasks.plan import PlannedModel, plan_queries
-from tasks.publish import is_blocked, publish_snapshot
+from tasks.publish import is_behind, is_blocked, publish_snapshot
 from tasks.rest import resting
 from tasks.retrain import is_published
 from tasks.score import score_pool
@@ -36,7 +40,8 @@ def run_pipeline(
     """Discover, plan, evaluate, record, encode, embed, score, publish.
 
     Plan, evaluate and record come round as long as a strategy wants to read answers before it
-    chooses on (`evaluation.strategy` = adaptive); with any other, once.
+    chooses on (`evaluation.strategy` = adaptive); with any other, once. Then canaries are asked,
+    and of a whole registry what `evaluation.more_queries` allows of models that are placed.
 
     Args:
         settings: the pipeline's settings.
@@ -54,23 +59,35 @@ def run_pipeline(
     if only is None:
         models = _awake(settings, models, outcome)
     if dry_run:
-        planned, _ = _plan(settings, models, {}, outcome)
+        planned, expected = _plan(settings, models, {}, outcome)
+        show_plan(planned, expected)
         outcome.later = sum(p.plan.later for p in planned)
         _plan_canaries(settings, models, outcome)
-        outcome.over = _over_budget(settings, outcome)
+        outcome.over = settings.evaluation.budget.exceeded_by(*_expected(settings, outcome))
+        if only is None:
+            _plan_more(settings, models, outcome, _expected(settings, outcome))
         return outcome
     ledger = Ledger(settings.evaluation.budget)
     asked: dict[str, list[str]] = {}
     in_this_round = models
-    while (plan := _plan(settings, in_this_round, asked, outcome))[0]:
-        planned, expected = plan
-        for result in _evaluate(settings, planned, expected, ledger):
-            outcome.asked += result.n_asked
-            outcome.recorded += result.n_recorded
-            _note(result, outcome)
-        ended = outcome.failed.keys() | outcome.stopped.keys()
-        in_this_round = [p.model for p in planned if p.plan.later and p.model.spec.id not in ended]
-    _ask_canaries(settings, [m for m in models if m.spec.id not in outcome.failed], outcome, ledger)
+    with progress(outcome, ledger):
+        while (plan := _plan(settings, in_this_round, asked, outcome))[0]:
+            planned, expected = plan
+            show_plan(planned, expected)
+            for result in _evaluate(settings, planned, expected, ledger):
+                outcome.asked += result.n_asked
+                outcome.recorded += result.n_recorded
+                outcome.results.append(result)
+                _note(result, outcome)
+            ended = outcome.failed.keys() | outcome.stopped.keys()
+            in_this_round = [
+                p.model for p in planned if p.plan.later and p.model.spec.id not in ended
+            ]
+        well = [m for m in models if m.spec.id not in outcome.failed]
+        _ask_canaries(settings, well, outcome, ledger)
+        if only is None:
+            _ask_more(settings, models, outcome, ledger)
+    show_results(outcome)
     if outcome.stopped and not has_map(settings):
         # A map learned from what a budget left half done would be taken for the real one, and the
         # rest would never be asked.
@@ -117,12 +134,16 @@ def _plan(
     return planned, expected
 
 
-def _over_budget(settings: Settings, outcome: Outcome) -> list[str]:
-    """Limits of the run's budget that the plan is expected to reach."""
+Taken = tuple[int, float, float | None, float | None]
+"""Queries, tokens, US dollars and seconds that a run has taken, or will; None where unknown."""
+
+
+def _expected(settings: Settings, outcome: Outcome) -> Taken:
+    """What the plan of new models and canaries is expected to take."""
     expected = [*outcome.plan.values(), *outcome.canary_plan.values()]
     dollars = [one.usd for one in expected if one.usd is not None]
     seconds = [one.seconds for one in expected if one.seconds is not None]
-    return settings.evaluation.budget.exceeded_by(
+    return (
         sum(one.queries for one in expected),
         sum(one.tokens_in + one.tokens_out for one in expected),
         sum(dollars) if dollars else None,
@@ -138,7 +159,10 @@ def _evaluate(
     kind: str = EVALUATION,
 ) -> list[Evaluated]:
     hosts = Counter(_host(one) for one in planned)
-    workers = settings.evaluation.parallel
+    ask = settings.evaluation
+    if ask.pool:
+        register_evaluation(ask.pool)
+    workers = min(len(planned), ask.pool_parallel if ask.pool else ask.parallel)
     with ThreadPoolTaskRunner[Evaluated](max_workers=workers) as runner:
         futures = [
             runner.submit(
@@ -177,6 +201,7 @@ def _plan_canaries(
     with Warehouse.open(settings.warehouse) as warehouse:
         planned = canary_plan(settings, warehouse, models)
         outcome.canary_plan = expect(warehouse, planned) if planned else {}
+    show_plan(planned, outcome.canary_plan, key="canary-plan")
     return planned
 
 
@@ -190,12 +215,47 @@ def _ask_canaries(
     outcome.watched = [one.model.spec.id for one in planned]
     for result in _evaluate(settings, planned, outcome.canary_plan, ledger, CANARY):
         outcome.canaries += result.n_asked
+        outcome.canary_results.append(result)
         _note(result, outcome)
     with Warehouse.open(settings.warehouse) as warehouse:
         for drift in check_drift(warehouse, [one.model for one in planned]):
             if drift.drifted:
                 outcome.drifted[drift.model] = drift.said
                 log.warning("%s: %s", drift.model, drift.said)
+
+
+def _plan_more(
+    settings: Settings, models: list[Discovered], outcome: Outcome, taken: Taken
+) -> list[PlannedModel]:
+    """What placed models are asked more, within what the run has left; the outcome takes it down.
+
+    Not those that this run asks what every model is, nor those whose answers can't be relied on
+    tonight.
+    """
+    if not settings.evaluation.more_queries:
+        return []
+    out = {*outcome.plan, *outcome.failed, *outcome.stopped, *outcome.drifted}
+    left = left_of(settings.evaluation.budget, *taken)
+    known = [model for model in models if model.spec.id not in out]
+    if planned := plan_more(settings, known, left, outcome.canary_plan):
+        with Warehouse.open(settings.warehouse) as warehouse:
+            outcome.more_plan = expect(warehouse, planned)
+    show_plan(planned, outcome.more_plan, key="more-plan")
+    return planned
+
+
+def _ask_more(
+    settings: Settings, models: list[Discovered], outcome: Outcome, ledger: Ledger
+) -> None:
+    """Ask placed models more; last, so that new models and canaries come first."""
+    passed = (datetime.now(UTC) - outcome.began).total_seconds()
+    gone = ledger.spent
+    planned = _plan_more(settings, models, outcome, (gone.queries, gone.tokens, gone.usd, passed))
+    for result in _evaluate(settings, planned, outcome.more_plan, ledger) if planned else ():
+        outcome.more += result.n_asked
+        outcome.recorded += result.n_recorded
+        outcome.results.append(result)
+        _note(result, outcome)
 
 
 def place_and_publish(
@@ -225,9 +285,13 @@ def place_and_publish(
     checkpoint_id, outcome.trained = train_if_needed(settings, may_train)
     outcome.placed = embed_models(settings, checkpoint_id)
     new = outcome.placed or outcome.trained or outcome.recorded
-    # Nothing need be new after a rollback or a night that a gate ended, and yet what is published
-    # is not what there is.
-    behind = not is_published(settings, checkpoint_id) or is_blocked(settings.published)
+    # Nothing need be new after a rollback, or a night that a gate or a kill ended, and yet what is
+    # published is not what there is.
+    behind = (
+        not is_published(settings, checkpoint_id)
+        or is_blocked(settings.published)
+        or is_behind(settings, checkpoint_id)
+    )
     if not (always or new or behind):
         return
     score_pool(settings, checkpoint_id)

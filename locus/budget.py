@@ -5,6 +5,7 @@ may ask next; what they are expected to cost is set aside until it is known what
 that models asked at the same time don't spend the same money twice.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -176,6 +177,34 @@ class Purse:
             self._put_aside(allowed)
             self._granted_at = ledger._clock()
             return allowed
+
+    def lent(self) -> tuple[Budget, Estimate]:
+        """What the last `allow` set aside, for a worker that can't ask here chunk by chunk.
+
+        Returns:
+            That as a budget of its own, with limits where there are any here, its minutes those
+            that are left; and what one query is expected to cost.
+        """
+        ledger = self._ledger
+        with ledger._lock:
+            kept, each = self._set_aside, self._estimate
+            both = ((self._budget, self._started), (ledger._budget, ledger._started))
+            minutes = [
+                max(0.0, budget.minutes - (ledger._clock() - began) / 60)
+                for budget, began in both
+                if budget.minutes is not None
+            ]
+            # A sum of floats must not fall short of its last query.
+            return Budget(
+                queries=kept.queries,
+                tokens=math.ceil(kept.tokens)
+                if any(budget.tokens is not None for budget, _ in both)
+                else None,
+                usd=kept.usd * (1 + 1e-9)
+                if any(budget.usd is not None for budget, _ in both)
+                else None,
+                minutes=min(minutes, default=None),
+            ), each
 
     def settle(self, spent: Spent) -> None:
         """Take down what the queries that were allowed last have cost.

@@ -3,7 +3,8 @@
 Without a map: one fixed order of all queries, spread evenly over the tasks. Whoever is asked n of
 them is asked the same first n, so that models are compared on common ground, and a larger budget
 later only adds to what was asked before. With a map, a strategy of `locus.acquisition` chooses the
-training queries (`MapChooser`), and the fixed order gives what the map's bank can't.
+training queries (`MapChooser`), and the fixed order gives what the map's bank can't. Models that
+are placed already can be asked more, where it is worth most (`MapChooser.more`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from locus.acquisition import Adaptive, Items, Random, Strategy, Stratified, choose, items_of
+from locus.acquisition import (
+    Adaptive,
+    Items,
+    Purse,
+    Random,
+    Strategy,
+    Stratified,
+    allocate,
+    choose,
+    items_of,
+)
 from locus.acquisition.items import HasFactors
 from locus.ids import short_hash
 
@@ -63,6 +74,25 @@ def spread_order(queries: pl.DataFrame) -> pl.DataFrame:
         .sort("_turn", "_hash")
         .drop("_hash", "_turn")
     )
+
+
+@dataclass(frozen=True)
+class Known:
+    """A placed model that may be asked more.
+
+    Attributes:
+        model_id: the model.
+        scores: what it has answered, and its scores; NaN where unknown, or not to be asked.
+        most: queries that it is asked at most.
+        price: what one query costs; None makes the models be weighed by query alone.
+        needs: what one query takes of each thing that is limited for all together.
+    """
+
+    model_id: str
+    scores: Mapping[str, float]
+    most: int = 128
+    price: float | None = None
+    needs: tuple[float, ...] = ()
 
 
 class MapChooser:
@@ -131,13 +161,7 @@ class MapChooser:
         done = np.array([self._ids[i] in scores for i in self._columns.tolist()], dtype=bool)
         seed = int(short_hash(f"acquisition:{self._seed}:{model_id}"), 16)
         if self.name == "adaptive":
-            # Its belief about the model rests on every answer to the bank, askable or not.
-            values_Q = np.full(len(self._ids), np.nan)
-            for query, score in scores.items():
-                if query in self._column:
-                    values_Q[self._column[query]] = score
-            allowed_Q = np.zeros(len(self._ids), dtype=bool)
-            allowed_Q[self._columns[~done]] = True
+            values_Q, allowed_Q = self._seen(scores)
             columns = choose(self._adaptive, self._bank, values_Q, n, seed, allowed_Q)
             return [self._ids[i] for i in columns.tolist()]
         if self.name == "panel":
@@ -147,6 +171,73 @@ class MapChooser:
             strategy: Strategy = Random() if self.name == "random" else Stratified()
             columns = choose(strategy, self._open, np.full(len(done), np.nan), n, seed, ~done)
         return [self._ids[i] for i in self._columns[columns].tolist()]
+
+    def more(
+        self,
+        models: Sequence[Known],
+        budget: int,
+        *,
+        block: int = 8,
+        least: float = 0.0,
+        left: Sequence[float] = (),
+    ) -> dict[str, list[str]]:
+        """Spread a budget of more queries over placed models by what they are expected to tell.
+
+        Worth is by how much a query lowers the mean predictive variance, per cost where all prices
+        are known, else per query (`locus.acquisition.allocate`); of equals the first by id comes
+        first. Which queries a model is asked for its share, the strategy chooses.
+
+        Args:
+            models: whom to ask.
+            budget: queries in all.
+            block: queries that a model is given at a time.
+            least: what a query must be worth on average: the share of what is not known of a model
+                without answers.
+            left: how much there is of each thing that `Known.needs` counts.
+
+        Returns:
+            Queries by model, in asking order; only models that are asked any.
+
+        Raises:
+            ValueError: as `locus.acquisition.allocate`.
+        """
+        models = sorted(models, key=lambda one: one.model_id)
+        seen = [self._seen(one.scores) for one in models]
+        if not seen or budget == 0:
+            return {}
+        values_BQ = np.stack([values_Q for values_Q, _ in seen])
+        allowed_BQ = np.stack([allowed_Q for _, allowed_Q in seen])
+        prices = [one.price for one in models if one.price is not None]
+        given_B = allocate(
+            self._bank,
+            values_BQ,
+            budget,
+            allowed_BQ,
+            block=block,
+            most=np.array([one.most for one in models], dtype=np.int64),
+            least=least,
+            price_B=np.array(prices) if len(prices) == len(models) else None,
+            purse=Purse(np.array(left, dtype=float), np.array([one.needs for one in models])),
+        )
+        return {
+            one.model_id: self.choose(one.model_id, one.scores, n)
+            for one, n in zip(models, given_B.tolist(), strict=True)
+            if n
+        }
+
+    def _seen(self, scores: Mapping[str, float]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """A model's scores on the whole bank, and which of its queries may still be asked.
+
+        The belief about a model rests on every answer to the bank, askable or not.
+        """
+        values_Q = np.full(len(self._ids), np.nan)
+        allowed_Q = np.zeros(len(self._ids), dtype=bool)
+        allowed_Q[self._columns] = True
+        for query, score in scores.items():
+            if query in self._column:
+                values_Q[self._column[query]] = score
+                allowed_Q[self._column[query]] = False
+        return values_Q, allowed_Q
 
     def _panel_of(self, n: int) -> NDArray[np.int64]:
         """The first n or more of the panel's order; the whole of it costs bank squared."""

@@ -1,14 +1,21 @@
-"""Evaluate: asking models their queries, each in a process of its own, within a budget."""
+"""Evaluate: asking models their queries, each in a process of its own, within a budget.
+
+That process is here, or on another machine where `[evaluation] pool` names a work pool.
+"""
 
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
-from locus.budget import Estimate, Ledger
+from locus.budget import Estimate, Ledger, Purse
 from locus.evaluation.backends import SERVICES, address
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
 from locus.evaluation.request import Conditions, EvaluationRequest, Patience, Rate
@@ -16,7 +23,10 @@ from locus.ids import short_hash
 from tasks.estimate import Expected
 from tasks.lineage import git_sha, versions
 from tasks.lock import raise_if_lost
+from tasks.logs import log_ids
+from tasks.markdown import run_name, versioned
 from tasks.plan import PlannedModel
+from tasks.pool import evaluate_in_pool, forget
 from tasks.record import record_parts
 from tasks.settings import Settings
 from warehouse.store import Warehouse
@@ -46,7 +56,15 @@ class Evaluated:
     stopped: str | None = None
 
 
-@task(name="evaluate", task_run_name="evaluate-{planned.model.spec.id}", cache_policy=NO_CACHE)
+def _run_name() -> str:
+    """Such as ``evaluate-org/name@1a2b3c``, and ``canary-...`` of canaries."""
+    given = task_run.get_parameters()
+    model = given["planned"].model
+    what = "evaluate" if given["kind"] == EVALUATION else given["kind"]
+    return run_name(what, versioned(model.spec.id, model.revision))
+
+
+@task(name="evaluate", task_run_name=_run_name, cache_policy=NO_CACHE)
 def evaluate_model(
     settings: Settings,
     planned: PlannedModel,
@@ -69,8 +87,22 @@ def evaluate_model(
         beside: models of the same provider that are asked at the same time, this one included;
             they share its rate limit.
     """
-    spec, revision = planned.model.spec, planned.model.revision
     run_id = str(uuid.uuid4())
+    with log_ids(run_id=run_id, model_id=planned.model.spec.id, revision=planned.model.revision):
+        return _evaluate(settings, planned, expected, ledger, kind, beside, run_id)
+
+
+def _evaluate(
+    settings: Settings,
+    planned: PlannedModel,
+    expected: Expected,
+    ledger: Ledger,
+    kind: str,
+    beside: int,
+    run_id: str,
+) -> Evaluated:
+    """`evaluate_model` as the run of this id."""
+    spec, revision = planned.model.spec, planned.model.revision
     budget = spec.budget.within(settings.evaluation.model_budget)
     purse = ledger.purse(spec.id, budget, _free_if_local(expected.each(), spec.backend))
     with Warehouse.open(settings.warehouse) as warehouse:
@@ -102,15 +134,7 @@ def evaluate_model(
     parts, error = [], None
     try:
         if purse.may_ask():
-            parts = evaluate(
-                request,
-                settings.home / "runs" / run_id,
-                timeout_s=60 * settings.evaluation.timeout_minutes,
-                threads=max(1, (os.cpu_count() or 1) // settings.evaluation.parallel),
-                on_progress=tell,
-                purse=purse,
-                memory_gb=settings.evaluation.memory_gb,
-            )
+            parts = _asked(settings, request, purse, tell)
     except EvaluationFailedError as failure:
         parts, error = failure.parts, failure.reason
         log.error("%s", failure)
@@ -121,7 +145,31 @@ def evaluate_model(
         if stopped:
             log.warning("%s: %s; what was answered is kept", spec.id, stopped)
         warehouse.scores.finish_run(run_id, "failed" if error else "finished", error or stopped)
+    forget(settings, run_id, request)
     return Evaluated(spec.id, purse.spent.queries - spent_before, recorded, error, stopped)
+
+
+def _asked(
+    settings: Settings, request: EvaluationRequest, purse: Purse, tell: Callable[[Progress], None]
+) -> list[Path]:
+    """Ask a model, here or by a pool; the parts that were finished.
+
+    Raises:
+        EvaluationFailedError: not everything was answered.
+        LeaseLostError: the pipeline is another's.
+    """
+    ask = settings.evaluation
+    if ask.pool:
+        return evaluate_in_pool(settings, request, purse, tell, partial(raise_if_lost, settings))
+    return evaluate(
+        request,
+        settings.home / "runs" / request.run_id,
+        timeout_s=60 * ask.timeout_minutes,
+        threads=max(1, (os.cpu_count() or 1) // ask.parallel),
+        on_progress=tell,
+        purse=purse,
+        memory_gb=ask.memory_gb,
+    )
 
 
 def _places(warehouse: Warehouse, planned: PlannedModel) -> dict[str, int]:

@@ -9,6 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.evaluation.request import EvaluationRequest
+from locus.snapshots import SnapshotError, all_snapshots, current
+from locus.storage import StorageAddressError, StorageError
+from tasks.pool import fetch_left, forget
 from tasks.record import record_parts
 from tasks.settings import Settings
 from warehouse.store import Warehouse
@@ -32,14 +35,24 @@ def heal_interrupted(settings: Settings) -> int:
     recorded = 0
     with Warehouse.open(settings.warehouse) as warehouse:
         # Only while the warehouse is open: what lies there now is no other run's that goes on.
-        for half in _half_built(settings):
+        for half in [*_half_built(settings), *_unpublished(settings, warehouse)]:
             shutil.rmtree(half, ignore_errors=True)
         for run_id in warehouse.scores.open_runs():
             request_path = settings.home / "runs" / run_id / "request.json"
             if request_path.exists():
-                parts = Path(EvaluationRequest.read(request_path).parts)
+                request = EvaluationRequest.read(request_path)
+                try:
+                    fetch_left(settings, run_id, request)
+                except (StorageError, StorageAddressError) as error:
+                    log.warning(
+                        "run %s stays open, its answers lie in storage: %s; to give them up, "
+                        "remove %s", run_id, error, request_path,
+                    )  # fmt: skip
+                    continue
+                parts = Path(request.parts)
                 added, _ = record_parts(warehouse, run_id, sorted(parts.glob("*.parquet")))
                 recorded += added
+                forget(settings, run_id, request)
             warehouse.scores.finish_run(run_id, "failed", "interrupted")
             log.warning("run %s was interrupted; its finished parts are kept", run_id)
     return recorded
@@ -84,3 +97,22 @@ def _half_built(settings: Settings) -> list[Path]:
     """Private folders that a killed build left behind."""
     parents = (settings.published / "snapshots", settings.checkpoints, settings.home / "catalogue")
     return [half for parent in parents if parent.is_dir() for half in parent.glob(".building-*")]
+
+
+def _unpublished(settings: Settings, warehouse: Warehouse) -> list[Path]:
+    """Snapshots that were sealed by a run that was killed before the gates let them through.
+
+    Nobody may go back to one of these. Older ones that the warehouse doesn't know are left: they
+    are those of a warehouse that a backup has replaced.
+    """
+    known = set(warehouse.snapshots.list()["snapshot_id"])
+    try:
+        now = current(settings.published).snapshot_id
+    except SnapshotError:
+        now = ""
+    # Ids begin with the time.
+    return [
+        one.folder
+        for one in all_snapshots(settings.published)
+        if one.snapshot_id not in known and one.snapshot_id > now
+    ]

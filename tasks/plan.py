@@ -59,20 +59,10 @@ def plan_queries(
     Raises:
         CheckpointError: the map can't be trusted.
     """
-    ask, asked = settings.evaluation, asked or {}
+    ask = settings.evaluation
     chooser = None
     with Warehouse.open(settings.warehouse) as warehouse:
-        version = ["task", "task_version"]
-        askable = warehouse.catalogue.tasks("lm-eval").select(*version, "output_type")
-        bank = warehouse.catalogue.queries(columns=["query_id", "split", *version])
-        bank = bank.join(askable, on=version)
-        barred = {model.spec.id: _barred(model, askable) for model in models}
-        answers = {}
-        for model in models:
-            answered = warehouse.scores.answered(model.spec.id, model.revision)
-            settled = (pl.col("status") == "ok") | (pl.col("tries") >= ask.attempts)
-            ids = [*answered.filter(settled)["query_id"], *asked.get(model.spec.id, ())]
-            answers[model.spec.id] = dict.fromkeys(ids, float("nan"))
+        bank, barred, answers = asked_so_far(settings, warehouse, models, asked or {})
         active = warehouse.checkpoints.active()
         obstacle = _obstacle(settings, active)
         needy = [
@@ -83,9 +73,9 @@ def plan_queries(
             and train_missing(bank, scores, ask.new_model_queries)
         ]
         if active is not None and needy:
-            chooser = _chooser(settings, warehouse, active, bank)
+            chooser = map_chooser(settings, ask.strategy, warehouse, active, bank)
             if ask.strategy == "adaptive":
-                _fill_in(answers, warehouse.scores.training_scores(["train"], models=needy))
+                fill_in(answers, warehouse.scores.training_scores(["train"], models=needy))
     planned = []
     for model in models:
         scores = answers[model.spec.id]
@@ -115,6 +105,38 @@ def plan_queries(
     return planned
 
 
+def asked_so_far(
+    settings: Settings,
+    warehouse: Warehouse,
+    models: Sequence[Discovered],
+    asked: Mapping[str, Sequence[str]],
+) -> tuple[pl.DataFrame, dict[str, dict[str, str]], dict[str, dict[str, float]]]:
+    """What can be asked, and what is settled.
+
+    Args:
+        settings: the pipeline's settings.
+        warehouse: open.
+        models: whom to ask.
+        asked: by model, queries that were asked already though the warehouse holds no answer.
+
+    Returns:
+        The bank (query_id, task, split, ...); by model the tasks that it can't be asked, with the
+        reason; and by model the queries that this version of it is not to be asked again, with NaN
+        for a score.
+    """
+    version = ["task", "task_version"]
+    askable = warehouse.catalogue.tasks("lm-eval").select(*version, "output_type")
+    bank = warehouse.catalogue.queries(columns=["query_id", "split", *version])
+    answers = {}
+    for model in models:
+        answered = warehouse.scores.answered(model.spec.id, model.revision)
+        settled = (pl.col("status") == "ok") | (pl.col("tries") >= settings.evaluation.attempts)
+        ids = [*answered.filter(settled)["query_id"], *asked.get(model.spec.id, ())]
+        answers[model.spec.id] = dict.fromkeys(ids, float("nan"))
+    barred = {model.spec.id: _barred(model, askable) for model in models}
+    return bank.join(askable, on=version), barred, answers
+
+
 def _barred(model: Discovered, tasks: pl.DataFrame) -> dict[str, str]:
     """Tasks that this model's backend can't be asked, with the reason."""
     reasons = {
@@ -129,20 +151,30 @@ def _obstacle(settings: Settings, active: Mapping[str, Any] | None) -> str | Non
     strategy = settings.evaluation.strategy
     if strategy == SPREAD:
         return "the settings say so"
+    lacking = lack_of_map(settings, active)
+    return lacking and f"{strategy!r} needs {lacking}"
+
+
+def lack_of_map(settings: Settings, active: Mapping[str, Any] | None) -> str | None:
+    """What keeps anybody from choosing by the active map; None if nothing does."""
     if active is None:
-        return f"{strategy!r} needs a map, and there is none yet"
+        return "a map, and there is none yet"
     if active["encoder"] != encoder_identity(settings.encoder):
-        return f"{strategy!r} needs a map of the sentence encoder in use, and there is none yet"
+        return "a map of the sentence encoder in use, and there is none yet"
     # Read from the record, so that a map of another kind (and torch with it) isn't loaded.
     if (active["config"] or {}).get("method") != "factors":
-        return f"{strategy!r} needs a map made by factors, and the present one is not"
+        return "a map made by factors, and the present one is not"
     return None
 
 
-def _chooser(
-    settings: Settings, warehouse: Warehouse, active: Mapping[str, Any], bank: pl.DataFrame
+def map_chooser(
+    settings: Settings,
+    strategy: str,
+    warehouse: Warehouse,
+    active: Mapping[str, Any],
+    bank: pl.DataFrame,
 ) -> MapChooser:
-    """The configured strategy on the active map.
+    """A strategy on the active map.
 
     Raises:
         CheckpointError: the map can't be trusted, or is not one of factors.
@@ -159,7 +191,7 @@ def _chooser(
             f"{model_map.kind!r}: restore it from a backup, or train anew"
         )
     return MapChooser(
-        ask.strategy,
+        strategy,
         model_map.placement,
         model_map.ids,
         dict(warehouse.catalogue.queries(columns=["query_id", "task"]).iter_rows()),
@@ -170,7 +202,7 @@ def _chooser(
     )
 
 
-def _fill_in(answers: Mapping[str, dict[str, float]], scores: pl.DataFrame) -> None:
+def fill_in(answers: Mapping[str, dict[str, float]], scores: pl.DataFrame) -> None:
     """Put the scores of what this version of each model has answered to its answers."""
     for model, query, score in scores.select("model_id", "query_id", "score").iter_rows():
         if query in answers[model]:

@@ -5,10 +5,19 @@
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +29,7 @@ from locus.budget import Budget
 from locus.evaluation.request import Rate
 from locus.gates.settings import GateSettings
 from locus.hub import WatchSettings, WebhookSettings
+from locus.storage import check_address
 from tasks.notify import NotifySettings
 
 FILE_NAME = "locus.toml"
@@ -59,6 +69,18 @@ class EvaluationSettings(BaseModel):
         "starts the model anew, so a handful would cost more in loading than it saves",
     )
     seed: int = Field(default=0, description="seed of the queries chosen at random")
+    more_queries: int = Field(
+        default=0,
+        ge=0,
+        description="training queries that a nightly asks placed models in all, beyond what every "
+        "model is asked, where they tell most; 0: none",
+    )
+    more_min_gain: float = Field(
+        default=0.0005,
+        ge=0,
+        description="what one of them must tell to be asked: the share of what is not known of a "
+        "model without answers; the default ends at about 200 answers",
+    )
     test_queries: int | None = Field(
         default=256,
         ge=0,
@@ -66,6 +88,36 @@ class EvaluationSettings(BaseModel):
     )
     parallel: PositiveInt = Field(
         default=min(2, os.cpu_count() or 1), description="models evaluated at the same time"
+    )
+    pool: str | None = Field(
+        default=None,
+        min_length=1,
+        pattern=r"^[^/%&<>\s]+$",
+        description="Prefect work pool whose workers ask the models, on any machine "
+        "(docs/orchestration.md); empty: this machine asks them",
+    )
+    pool_parallel: PositiveInt = Field(
+        default=64, description="pool: models that are given out at the same time"
+    )
+    pool_attempts: PositiveInt = Field(
+        default=3,
+        description="pool: times that a model is given out, if a worker dies over it each time",
+    )
+    pool_silence_seconds: float = Field(
+        default=120,
+        ge=1,
+        description="pool: a worker that gives no sign of life for so long counts as dead, and so "
+        "does a pipeline for its workers",
+    )
+    pool_start_seconds: PositiveFloat = Field(
+        default=600,
+        description="pool: longest time from a worker's taking a model to its first sign of life, "
+        "such as for pulling an image",
+    )
+    storage: str | None = Field(
+        default=None,
+        description="pool: where pipeline and workers hand answers over, s3://bucket/prefix, "
+        "file:///folder or a folder that all of them share; empty: `pool/` under home",
     )
     chunk_size: PositiveInt = Field(default=256, description="queries per part")
     batch_size: PositiveInt = Field(default=64, description="sequences per forward pass")
@@ -107,6 +159,11 @@ class EvaluationSettings(BaseModel):
         "behind an address is seen; a local model can't change without a new revision",
     )
     canary_queries: PositiveInt = Field(default=16, description="queries of one model's canary")
+
+    @field_validator("storage")
+    @classmethod
+    def _can_be_used(cls, address: str | None) -> str | None:
+        return address and check_address(address)
 
 
 class TaskSettings(BaseModel):
@@ -160,6 +217,11 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default=Path("data"), description="where all state lies")
+    warehouse_url: SecretStr | None = Field(
+        default=None,
+        description="where the warehouse is, other than in a file under home: nothing else is "
+        "supported yet (docs/scale.md)",
+    )
     models_file: Path = Field(default=Path("models.yaml"), description="models to watch")
     tasks: list[str] = Field(default_factory=list, description="lm-eval tasks, groups or tags")
     task_folders: list[Path] = Field(
@@ -174,7 +236,7 @@ class Settings(BaseSettings):
     )
     keep_snapshots: PositiveInt = Field(
         default=14,
-        description="published snapshots to keep; the current one and the one before it always stay",
+        description="published snapshots to keep, besides the current one and the one before it",
     )
     task_settings: dict[str, TaskSettings] = Field(
         default_factory=dict, description="by name of a task, what is to be other than it says"
@@ -230,6 +292,11 @@ class Settings(BaseSettings):
         return self.home / "parts"
 
     @property
+    def storage(self) -> str:
+        """Address of where pipeline and workers of a pool hand answers over."""
+        return self.evaluation.storage or str(self.home.resolve() / "pool")
+
+    @property
     def checkpoints(self) -> Path:
         """Trained encoders."""
         return self.home / "checkpoints"
@@ -246,11 +313,15 @@ class Settings(BaseSettings):
 
     def anchored(self, root: Path) -> Self:
         """The same settings with relative paths taken from ``root``."""
+        ask, storage = self.evaluation, self.evaluation.storage
+        if storage and "://" not in storage:
+            ask = ask.model_copy(update={"storage": str(root / Path(storage).expanduser())})
         return self.model_copy(
             update={
                 "home": root / self.home.expanduser(),
                 "models_file": root / self.models_file.expanduser(),
                 "task_folders": [root / f.expanduser() for f in self.task_folders],
+                "evaluation": ask,
             }
         )
 
@@ -264,15 +335,28 @@ def load_settings() -> Settings:
     """Read the settings; relative paths are taken from the settings file's folder.
 
     Raises:
-        SettingsError: a key that doesn't exist, or a value of the wrong kind.
+        SettingsError: a key that doesn't exist, a value of the wrong kind, or a warehouse where
+            none can be.
     """
     file = settings_file()
+    where = f"settings ({file} and LOCUS_... variables)"
     try:
-        return Settings().anchored(file.resolve().parent)
+        settings = Settings().anchored(file.resolve().parent)
     except (ValidationError, ValueError) as error:
-        raise SettingsError(f"settings ({file} and LOCUS_... variables): {_faults(error)}") from (
-            error
-        )
+        raise SettingsError(f"{where}: {_faults(error)}") from error
+    if settings.warehouse_url:
+        _refuse_elsewhere(settings.warehouse_url, where)
+    return settings
+
+
+def _refuse_elsewhere(url: SecretStr, where: str) -> NoReturn:
+    from warehouse.elsewhere import refuse_elsewhere
+    from warehouse.errors import WarehouseError
+
+    try:
+        refuse_elsewhere(url.get_secret_value())
+    except WarehouseError as error:
+        raise SettingsError(f"{where}: warehouse_url: {error}") from error
 
 
 def _faults(error: Exception) -> str:

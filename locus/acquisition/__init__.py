@@ -3,7 +3,7 @@
 Only choosing belongs here; placing a model by its answers is `locus.embedding`'s.
 """
 
-from locus.acquisition.budget import allocate, expected_gain, expected_gains
+from locus.acquisition.budget import Purse, allocate, expected_gain, expected_gains
 from locus.acquisition.items import Items, items_of
 from locus.acquisition.simulation import simulate
 from locus.acquisition.strategies import (
@@ -20,6 +20,7 @@ __all__ = [
     "Adaptive",
     "Items",
     "Panel",
+    "Purse",
     "Random",
     "Strategy",
     "Stratified",

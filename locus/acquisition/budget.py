@@ -1,9 +1,10 @@
 """What the next queries are worth per model, and how to spread a budget over many models.
 
-Shape letters: B models, Q bank queries, n queries.
+Shape letters: B models, Q bank queries, n queries, R limited things.
 """
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,19 @@ from locus.acquisition.strategies import (
     greedy,
     open_queries,
 )
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What is limited beside the number of queries, such as tokens or money.
+
+    Attributes:
+        left_R: how much there is of each of R things.
+        need_BR: how much one query of each model takes.
+    """
+
+    left_R: Floats
+    need_BR: Floats
 
 
 def expected_gains(
@@ -70,50 +84,83 @@ def allocate(
     allowed_BQ: Mask | None = None,
     *,
     block: int = 8,
-    most: int = 128,
+    most: int | NDArray[np.int64] = 128,
+    least: float = 0.0,
+    price_B: Floats | None = None,
+    purse: Purse | None = None,
     sharpness: float = Adaptive.sharpness,
 ) -> NDArray[np.int64]:
     """Spread a budget of queries over models, block by block to whom it is worth most.
+
+    The next block goes where its queries are worth most on average; of equals to the first row. A
+    block is made smaller where a limit leaves no room for a whole one.
 
     Args:
         items: the bank.
         values_BQ: scores so far, NaN where not asked.
         budget: queries in all.
         allowed_BQ: queries that may be asked; all by default.
-        block: queries given at a time; the last block may be smaller.
-        most: queries that one model is given at most.
+        block: queries given at a time.
+        most: queries that one model is given at most, for all or by model [B].
+        least: what a query of a block must be worth on average; a model whose next block is worth
+            less is given no more.
+        price_B: what one query of each model costs, 0 or more: a block is then worth its gain per
+            cost, and what costs nothing comes first. By default each query costs the same.
+        purse: what else is limited.
         sharpness: as in `Adaptive`.
 
     Returns:
-        Queries for each model [B]; less than the budget in all only where nothing is left to ask
-        or every model has been given the most.
+        Queries for each model [B]; less than the budget in all only where nothing is left to ask,
+        nothing is worth the least, or every model has met a limit.
 
     Raises:
-        ValueError: a negative budget, or a block or limit below 1.
+        ValueError: a negative budget, limit, least or price, or a block below 1.
     """
-    if budget < 0 or block < 1 or most < 1:
+    n_models = len(values_BQ)
+    most_B = np.broadcast_to(np.asarray(most, dtype=np.int64), n_models)
+    if budget < 0 or block < 1 or (most_B < 0).any() or not least >= 0:
         raise ValueError(
-            f"budget {budget}, block {block}, most {most}: the budget can't be negative, the "
-            "others must be 1 or more"
+            f"budget {budget}, block {block}, most {most}, least {least}: a block must be 1 or "
+            "more, the others can't be negative"
         )
-    given = np.zeros(len(values_BQ), dtype=np.int64)
-    depth = min(most, budget)
+    price_B = np.ones(n_models) if price_B is None else price_B
+    if not (price_B >= 0).all():
+        raise ValueError(f"prices {price_B.tolist()}: none may be negative or unknown")
+    given = np.zeros(n_models, dtype=np.int64)
+    depth = min(int(most_B.max(initial=0)), budget)
     gains = expected_gains(items, values_BQ, depth, allowed_BQ, sharpness=sharpness)
-    seeds = [0] * len(given)
-    room = open_queries(items, values_BQ, depth, seeds, allowed_BQ).sum(axis=1)
-    room = np.minimum(room, depth)
+    seeds = [0] * n_models
+    open_B = open_queries(items, values_BQ, depth, seeds, allowed_BQ).sum(axis=1)
+    room = np.minimum(np.minimum(open_B, depth), most_B)
+    left_R = np.zeros(0) if purse is None else purse.left_R.copy()
+    need_BR = np.zeros((n_models, 0)) if purse is None else purse.need_BR
 
-    def next_block(row: int) -> tuple[float, int]:
-        ahead = gains[row, given[row] : min(given[row] + block, room[row])]
-        return -float(ahead.mean()), row
+    def push(row: int) -> None:
+        step = min(block, int(room[row] - given[row]))
+        worth = float(gains[row, given[row] : given[row] + step].mean()) if step else 0.0
+        if step and worth >= least:
+            # What costs nothing comes first, the most telling of it before the rest.
+            rank = (0, -worth) if price_B[row] == 0 else (1, -worth / float(price_B[row]))
+            heapq.heappush(queue, (*rank, row))
 
-    queue = [next_block(row) for row in range(len(given)) if room[row]]
-    heapq.heapify(queue)
+    queue: list[tuple[int, float, int]] = []
+    for row in range(n_models):
+        push(row)
     while queue and budget:
-        _, row = heapq.heappop(queue)
-        step = min(block, int(room[row] - given[row]), budget)
+        *_, row = heapq.heappop(queue)
+        step = min(block, int(room[row] - given[row]), budget, _fit(left_R, need_BR[row], block))
+        if not step:
+            continue
         given[row] += step
         budget -= step
-        if given[row] < room[row]:
-            heapq.heappush(queue, next_block(row))
+        left_R -= step * need_BR[row]
+        push(row)
     return given
+
+
+def _fit(left_R: Floats, need_R: Floats, most: int) -> int:
+    """How many queries fit into what is left, at most ``most``."""
+    limited = need_R > 0
+    # A hair's breadth, so that ten queries at 0.1 fit into 1.
+    fits = np.floor(np.maximum(left_R, 0)[limited] / need_R[limited] * (1 + 1e-9))
+    return int(min(fits.min(initial=most), most))

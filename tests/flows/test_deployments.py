@@ -10,12 +10,28 @@ import pytest
 import yaml
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deployments import PLANNED, ScheduleError, deployments
+from flows.deployments import (
+    EVALUATION,
+    EVALUATION_POOL,
+    PLANNED,
+    ScheduleError,
+    deployments,
+    evaluation_deployment,
+)
 from tasks.announce import DEPLOYMENT, EVENT, RESOURCES
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).parent / "snapshots" / "deployments.json"
 RENEW = "LOCUS_RENEW_SNAPSHOTS"
+LEFT_OUT: dict[str, Any] = {
+    "schedules": [],
+    "triggers": [],
+    "concurrency_limit": {"limit": None, "collision_strategy": None},
+}
+
+
+def all_deployments() -> list[RunnerDeployment]:
+    return [*deployments(), evaluation_deployment()]
 
 
 def said_by_code(made: list[RunnerDeployment]) -> dict[str, dict[str, Any]]:
@@ -52,14 +68,15 @@ def said_by_yaml() -> dict[str, dict[str, Any]]:
     file = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     found = {}
     for one in file["deployments"]:
-        assert one.pop("work_pool") == {"name": "locus"}
         name = one.pop("name")
-        found[f"{name}/{name}"] = {"schedules": [], "triggers": [], **one}
+        pool = EVALUATION_POOL if name == EVALUATION.name else "locus"
+        assert one.pop("work_pool") == {"name": pool}
+        found[f"{name}/{name}"] = {**LEFT_OUT, **one}
     return found
 
 
 def test_the_snapshot_holds() -> None:
-    text = json.dumps(said_by_code(deployments()), indent=2) + "\n"
+    text = json.dumps(said_by_code(all_deployments()), indent=2) + "\n"
     if os.environ.get(RENEW):
         SNAPSHOT.write_text(text)
     assert text == SNAPSHOT.read_text(), (
@@ -69,15 +86,15 @@ def test_the_snapshot_holds() -> None:
 
 
 def test_prefect_yaml_says_the_same() -> None:
-    code, file = said_by_code(deployments()), said_by_yaml()
+    code, file = said_by_code(all_deployments()), said_by_yaml()
     assert list(file) == list(code), "prefect.yaml and flows/deployments.py list others"
     for name, said in code.items():
         assert file[name] == said, f"prefect.yaml says something else of {name}"
 
 
 def test_parameters_are_those_of_the_flows() -> None:
-    made = deployments()
-    for planned, one in zip(PLANNED, made, strict=True):
+    made = all_deployments()
+    for planned, one in zip((*PLANNED, EVALUATION), made, strict=True):
         takes = inspect.signature(planned.flow().fn).parameters
         given = {*one.parameters, *(p for t in one.triggers for p in t.parameters or ())}
         assert given <= takes.keys()

@@ -13,6 +13,7 @@ from locus.acquisition import (
     Adaptive,
     Items,
     Panel,
+    Purse,
     Random,
     Strategy,
     Stratified,
@@ -345,6 +346,61 @@ def test_a_budget_goes_where_it_is_worth_most() -> None:
     worth = sum(gains[row, :n].sum() for row, n in enumerate(given_to))
     for other in ([40, 0, 0, 0, 0], [8, 8, 24, 0, 0], [20, 12, 8, 0, 0], [12, 12, 16, 0, 0]):
         assert worth >= sum(gains[row, :n].sum() for row, n in enumerate(other)) - 1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    budget=st.integers(0, 90),
+    block=st.integers(1, 9),
+    tokens=st.floats(0, 400),
+    least=st.sampled_from([0.0, 0.002, 0.02]),
+)
+def test_an_allocation_keeps_every_limit(
+    seed: int, budget: int, block: int, tokens: float, least: float
+) -> None:
+    items = some_items(seed)
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([some_values(seed + i, 1, 60, n) for i, n in enumerate((0, 8, 30, 56))])
+    allowed = rng.random(values.shape) < 0.7
+    most = rng.integers(0, 40, 4)
+    need = rng.uniform(0, 10, (4, 1))
+    given_to = allocate(
+        items, values, budget, allowed, block=block, most=most, least=least,
+        purse=Purse(np.array([tokens]), need),
+    )  # fmt: skip
+    gains = expected_gains(items, values, 40, allowed)
+    assert given_to.sum() <= budget
+    assert (given_to <= most).all()
+    assert (given_to <= (allowed & np.isnan(values)).sum(axis=1)).all()
+    assert given_to @ need[:, 0] <= tokens * (1 + 1e-6)
+    for row, n in enumerate(given_to.tolist()):
+        assert all(gains[row, i : min(i + block, n)].mean() >= least for i in range(0, n, block))
+    # What is left over is only what some limit holds back.
+    if given_to.sum() < budget:
+        room = np.minimum(most, (allowed & np.isnan(values)).sum(axis=1))
+        for row in np.flatnonzero(given_to < room).tolist():
+            ahead = gains[row, given_to[row] : min(given_to[row] + block, room[row])].mean()
+            poor = tokens - given_to @ need[:, 0] < need[row, 0]
+            assert ahead < least or poor
+
+
+def test_prices_floor_and_ties_of_an_allocation() -> None:
+    items = some_items(15)
+    twins = np.concatenate([some_values(15, 1, 60, 6)] * 3)
+    assert allocate(items, twins, 8).tolist() == [8, 0, 0]
+    assert allocate(items, twins, 20).tolist() == [8, 8, 4]
+    # The same to be learned: the cheap one first, and what costs nothing before it.
+    price = np.array([10.0, 1.0, 0.0])
+    assert allocate(items, twins, 8, price_B=price).tolist() == [0, 0, 8]
+    assert allocate(items, twins, 32, price_B=price, most=16).tolist() == [0, 16, 16]
+    # The floor is about a query whatever it costs, so that an end comes for everybody.
+    floor = float(expected_gains(items, twins[:1], 24)[0, 16:24].mean())
+    ends = allocate(items, twins, 10_000, least=floor, price_B=price, most=60)
+    assert ends.tolist() == [24, 24, 24]
+    assert not allocate(items, twins, 10, most=0).any()
+    with pytest.raises(ValueError, match="none may be negative or unknown"):
+        allocate(items, twins, 8, price_B=np.array([1.0, np.nan, 1.0]))
 
 
 def test_says_what_is_wrong() -> None:

@@ -1,31 +1,23 @@
 """The comparison with bare lm-eval runs, and both sides say the same. Times are in the docs."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from locus.evaluation.overhead import Answers, Timing, _differing, _ratio
-
-ROOT = Path(__file__).resolve().parents[3]
+from locus.evaluation.overhead import Answers, Timing, _differing, _ratio, main
 
 
 @pytest.mark.slow
-def test_a_quick_comparison_gives_the_same_scores_on_both_sides(tmp_path: Path) -> None:
+def test_a_quick_comparison_gives_the_same_scores_on_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "result.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "locus.evaluation.overhead", "--quick", "--out", str(out)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["overhead", "--quick", "--out", str(out)])
+    status = main()
+    said = capsys.readouterr()
+    assert status == 0, said.err
     result = json.loads(out.read_text())
     (model,) = result["models"]
     assert model["documents"] == model["size"]["choices"] + model["size"]["writes"] == 30
@@ -37,7 +29,7 @@ def test_a_quick_comparison_gives_the_same_scores_on_both_sides(tmp_path: Path) 
         assert run["cpu_s"] > 0
     assert set(model["runs"]["ours"][0]["stages"]) == {"until loaded", "asking", "ending"}
     assert {"lm_eval", "torch", "transformers", "python"} <= set(result["versions"])
-    assert "| quick | 30 | wall |" in done.stdout
+    assert "| quick | 30 | wall |" in said.out
 
 
 def test_a_difference_is_seen() -> None:
