@@ -4,14 +4,14 @@ from prefect import flow
 
 from flows.outcome import Outcome
 from flows.pipeline import run_pipeline
-from flows.seen import show
+from flows.seen import of_what, show
 from locus.ids import model_id as valid_model_id
 from tasks.embed import has_map
 from tasks.lock import pipeline_lock
 from tasks.settings import Settings, SettingsError, load_settings
 
 
-@flow(name="add-model", flow_run_name="add-model-{model_id}", persist_result=False)
+@flow(name="add-model", flow_run_name=of_what("add-model"), persist_result=False)
 def add_model(
     model_id: str,
     revision: str | None = None,

@@ -7,7 +7,7 @@ from prefect import flow
 from flows.add_model import with_budget
 from flows.outcome import Outcome
 from flows.pipeline import run_pipeline
-from flows.seen import show
+from flows.seen import of_what, show
 from locus.ids import model_id as valid_model_id
 from tasks.lock import pipeline_lock
 from tasks.settings import Settings, load_settings
@@ -15,7 +15,7 @@ from tasks.settings import Settings, load_settings
 log = logging.getLogger("locus.pipeline")
 
 
-@flow(name="backfill", persist_result=False)
+@flow(name="backfill", flow_run_name=of_what("backfill"), persist_result=False)
 def backfill(
     models: list[str] | None = None,
     queries: int | None = None,

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.seen import timed
 from locus.durable import whole_file
 from tasks.events import STALE, post_event
 from tasks.freshness import Freshness, freshness
+from tasks.logs import keep_log
 from tasks.notify import notify, receivers
 from tasks.settings import Settings, load_settings
 
@@ -20,7 +22,7 @@ class StaleDataError(RuntimeError):
     """No night has ended well for too long; the message says since when and what to do."""
 
 
-@flow(name="freshness", persist_result=False)
+@flow(name="freshness", flow_run_name=timed("freshness"), persist_result=False)
 def freshness_check() -> str:
     """Fail if no night has ended well for `gates.stale_after_hours`; tell people once of it.
 
@@ -28,6 +30,7 @@ def freshness_check() -> str:
         StaleDataError: the data is stale.
     """
     settings = load_settings()
+    keep_log(settings)
     found = freshness(settings, datetime.now(UTC))
     marker = settings.home / "stale.json"
     if not found.stale:

@@ -6,14 +6,14 @@ from prefect import flow
 
 from flows.outcome import Outcome
 from flows.pipeline import run_pipeline
-from flows.seen import show
+from flows.seen import show, timed
 from tasks.freshness import note_night
 from tasks.lock import pipeline_lock
 from tasks.notify import Kind, notify
 from tasks.settings import Settings, load_settings
 
 
-@flow(name="nightly", persist_result=False)
+@flow(name="nightly", flow_run_name=timed("nightly"), persist_result=False)
 def nightly(dry_run: bool = False, wait_s: float = 0) -> Outcome:
     """Evaluate what is new, place it, publish; ask nobody anything twice.
 
@@ -30,14 +30,15 @@ def nightly(dry_run: bool = False, wait_s: float = 0) -> Outcome:
     """
     settings = load_settings()
     with pipeline_lock(settings, wait_s):
+        began = datetime.now(UTC)
         try:
             outcome = run_pipeline(settings, may_train=True, dry_run=dry_run)
         except Exception as error:
             if not dry_run:
-                note_night(settings, str(error), False, datetime.now(UTC))
+                note_night(settings, str(error), False, datetime.now(UTC), began)
             raise
         if not dry_run:
-            note_night(settings, outcome.headline(), True, datetime.now(UTC))
+            note_night(settings, outcome.headline(), True, datetime.now(UTC), began)
     show("nightly", outcome)
     _tell(settings, outcome)
     return outcome

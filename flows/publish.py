@@ -4,12 +4,12 @@ from prefect import flow
 
 from flows.outcome import Outcome
 from flows.pipeline import place_and_publish
-from flows.seen import show
+from flows.seen import show, timed
 from tasks.lock import pipeline_lock
 from tasks.settings import load_settings
 
 
-@flow(name="publish", persist_result=False)
+@flow(name="publish", flow_run_name=timed("publish"), persist_result=False)
 def publish(wait_s: float = 0, accept: list[str] | None = None) -> Outcome:
     """Encode, embed and score what is stored, and publish it; no model is asked anything.
 

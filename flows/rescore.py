@@ -3,16 +3,17 @@
 import logging
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
+from flows.seen import of_what, show_page
 from tasks.lock import pipeline_lock
+from tasks.markdown import cell
 from tasks.rescore import Rescored, rescore_answers
 from tasks.settings import load_settings
 
 log = logging.getLogger("locus.pipeline")
 
 
-@flow(name="rescore", persist_result=False)
+@flow(name="rescore", flow_run_name=of_what("rescore"), persist_result=False)
 def rescore(
     tasks: list[str] | None = None,
     models: list[str] | None = None,
@@ -43,11 +44,11 @@ def rescore(
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.task}` | `{one.metric}` | {one.n_answers} | {_mean(one.before)} | "
+        f"| {cell(one.task)} | {cell(one.metric)} | {one.n_answers} | {_mean(one.before)} | "
         f"{_mean(one.after)} |"
         for one in outcome.tasks
     ]
-    create_markdown_artifact(key="rescore-outcome", markdown="\n".join(lines))
+    show_page("rescore-outcome", "\n".join(lines))
     return outcome
 
 

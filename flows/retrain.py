@@ -4,13 +4,14 @@ import logging
 from dataclasses import dataclass
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from flows.outcome import Outcome
 from flows.pipeline import place_and_publish
+from flows.seen import show_page, show_report, timed
 from locus.snapshots import Snapshot
 from tasks.encode import encode_queries
 from tasks.lock import pipeline_lock
+from tasks.markdown import plain
 from tasks.notify import notify
 from tasks.retrain import Retrained, is_published, promote_by_hand, retrain_map, roll_back
 from tasks.settings import Settings, load_settings
@@ -36,7 +37,7 @@ class RetrainOutcome:
         return f"{said}; published {self.snapshot.snapshot_id}" if self.snapshot else said
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", flow_run_name=timed("retrain"), persist_result=False)
 def retrain(dry_run: bool = False, force: bool = False, wait_s: float = 0) -> RetrainOutcome:
     """Train a candidate map; promote it and publish by it only if it beats the active one.
 
@@ -63,7 +64,9 @@ def retrain(dry_run: bool = False, force: bool = False, wait_s: float = 0) -> Re
     log.info("retrain: %s", outcome.headline())
     if retrained.candidate is not None and not dry_run:
         notify(settings.notify, "retrain", "LOCUS: a map was retrained", outcome.headline())
-    create_markdown_artifact(key="retrain-outcome", markdown=_page(outcome))
+    show_page("retrain-outcome", _page(outcome))
+    if snapshot is not None:
+        show_report(snapshot)
     return outcome
 
 
@@ -117,7 +120,7 @@ def rollback(wait_s: float = 0) -> str:
 
 def _page(outcome: RetrainOutcome) -> str:
     """The outcome and both comparisons as Markdown."""
-    lines = [outcome.headline()]
+    lines = [plain(outcome.headline())]
     for title, compared in (
         ("All models", outcome.retrained.known),
         ("Models that neither map learned from", outcome.retrained.unseen),

@@ -35,6 +35,8 @@ adaptive_batch = 32
 seed = 0
 # Test queries asked of every model; they measure, nothing learns from them.
 test_queries = 256
+# Training queries that a night asks known models, where it is worth most; 0 asks no more.
+more_queries = 0
 # Models evaluated at the same time, and the longest that one may take.
 parallel = 1
 timeout_minutes = 120

@@ -3,15 +3,17 @@
 import logging
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
+from flows.seen import show_page, timed
+from tasks.logs import keep_log
+from tasks.markdown import cell, line, plain
 from tasks.settings import load_settings
 from tasks.watch import Watched, watch_models
 
 log = logging.getLogger("locus.watch")
 
 
-@flow(name="watch", persist_result=False)
+@flow(name="watch", flow_run_name=timed("watch"), persist_result=False)
 def watch(dry_run: bool = False) -> Watched:
     """Look at the registry and the hub once. No model is asked anything here.
 
@@ -24,29 +26,24 @@ def watch(dry_run: bool = False) -> Watched:
         RegistryError: `models.yaml` is faulty.
     """
     settings = load_settings()
+    keep_log(settings)
     outcome = watch_models(settings, settings.watch, dry_run)
     log.info("watch: %s", outcome.headline())
-    for line in outcome.failed:
-        log.warning("watch: %s", _flat(line))
-    create_markdown_artifact(key="watch-outcome", markdown=_page(outcome))
+    for fault in outcome.failed:
+        log.warning("watch: %s", line(fault))
+    show_page("watch-outcome", _page(outcome))
     return outcome
 
 
 def _page(outcome: Watched) -> str:
-    lines = [outcome.headline(), "", "| model | what |", "|---|---|"]
+    lines = [plain(outcome.headline()), "", "| model | what |", "|---|---|"]
     for names, what in (
         (outcome.added, "added"),
         (outcome.followed, "new commit"),
         (outcome.announced, "announced"),
         (outcome.untold, "could not be announced"),
     ):
-        lines += [f"| `{name}` | {what} |" for name in names]
-    lines += [f"| `{_flat(name)}` | {_flat(why)} |" for name, why in outcome.left.items()]
-    lines += [f"| | {_flat(line)} |" for line in outcome.failed]
+        lines += [f"| {cell(name)} | {what} |" for name in names]
+    lines += [f"| {cell(name)} | {cell(why)} |" for name, why in outcome.left.items()]
+    lines += [f"| | {cell(fault)} |" for fault in outcome.failed]
     return "\n".join(lines)
-
-
-def _flat(text: str) -> str:
-    """A stranger's text in one line without markup."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return plain.replace("`", "'").replace("|", "/").replace("<", "(").replace(">", ")")

@@ -20,10 +20,12 @@ from locus.gates.settings import GATES, UnknownGateError
 from locus.matrix import ScoreMatrix
 from locus.routing import predictor as predictors
 from locus.snapshots import Snapshot
+from tasks.artifacts import leave
 from tasks.evaluate import EVALUATION
 from tasks.events import GATE_FAILED, post_event
 from tasks.features import query_features
-from tasks.notify import notify, plain
+from tasks.markdown import plain
+from tasks.notify import notify
 from tasks.publish import blocked_folder, parent_snapshot, reference_sample
 from tasks.settings import Settings
 from warehouse.console import run_sql
@@ -305,13 +307,10 @@ class _Map:
 def _show(results: list[GateResult]) -> None:
     """Log every gate, and leave the table as an artifact of the run there is one of."""
     from prefect.artifacts import create_table_artifact
-    from prefect.context import FlowRunContext, TaskRunContext
 
     for one in results:
         level = logging.INFO if one.passed else logging.ERROR if one.blocks else logging.WARNING
         log.log(level, "gate %s %s: %s", one.name, one.verdict, plain(one.reason))
-    if FlowRunContext.get() is None and TaskRunContext.get() is None:
-        return
     rows: list[dict[str, Any]] = [
         {
             "gate": one.name,
@@ -322,7 +321,12 @@ def _show(results: list[GateResult]) -> None:
         }
         for one in results
     ]
-    create_table_artifact(key="gates", table=rows, description="May the snapshot be published?")
+    leave(
+        create_table_artifact,
+        key="gates",
+        table=rows,
+        description="May the snapshot be published?",
+    )
 
 
 def _tell(settings: Settings, error: GateFailedError) -> None:

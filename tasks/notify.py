@@ -9,12 +9,13 @@ import asyncio
 import inspect
 import logging
 import os
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from tasks.markdown import plain
 
 log = logging.getLogger("locus.pipeline")
 
@@ -85,23 +86,6 @@ def notify(settings: NotifySettings, kind: Kind, subject: str, body: str) -> lis
 def receivers(settings: NotifySettings) -> int:
     """How many addresses and blocks there are."""
     return len(settings.blocks) + sum(len(os.environ.get(v, "").split()) for v in settings.urls_env)
-
-
-def plain(text: str) -> str:
-    """Text without anything that a terminal, HTML, Markdown or a chat would act on.
-
-    Control and format characters go; brackets, backticks and at-signs become look-alikes, so that
-    no tag, no hidden link and no mention is left. Line breaks stay.
-    """
-    kept = "".join(
-        " " if c == "\t" else c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C"
-    )
-    return kept.translate(_LOOK_ALIKES)
-
-
-_LOOK_ALIKES = str.maketrans(
-    {"<": "\u2039", ">": "\u203a", "[": "(", "]": ")", "`": "'", "@": "\uff20", "&": "\uff06"}
-)
 
 
 def _senders(settings: NotifySettings, kind: Kind) -> Iterator[tuple[str, Any]]:

@@ -1,10 +1,11 @@
-"""Commands that do the work: init, demo, run nightly, add-model, publish, serve."""
+"""Commands that do the work: init, demo, run nightly, run backfill, add-model, publish, serve."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli import benchmark
 from flows.cli.terminal import say, say_error, start_progress
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("add-model")(add_model)
     app.command()(publish)
     app.command()(serve)
-    app.command()(benchmark)
+    benchmark.register(app)
 
 
 def init(
@@ -69,6 +70,37 @@ def nightly(
     from flows.nightly import nightly as flow
 
     _finish(flow(dry_run=dry_run, wait_s=wait))
+
+
+@run_app.command()
+def backfill(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Only this model of models.yaml; may be repeated."),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Training queries to ask each in all, instead of `new_model_queries` "
+            "(`bootstrap_queries` while there is no map); what was asked before counts.",
+        ),
+    ] = None,
+    dry_run: _DRY = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run to end.")] = 600,
+) -> None:
+    """Ask models what they have not answered of the tasks in locus.toml, and publish.
+
+    For tasks that were added there, and for more queries of models that are on the map. Without
+    `--model` all models are asked.
+
+    Examples: `locus run backfill --dry-run`;
+    `locus run backfill --model org/a --model org/b --queries 256`
+    """
+    start_progress()
+    from flows.backfill import backfill as flow
+
+    _finish(flow(models=model or None, queries=queries, dry_run=dry_run, wait_s=wait))
 
 
 def add_model(
@@ -152,107 +184,17 @@ def serve(
     serve_all(port, cron, timezone)
 
 
-def benchmark(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            exists=True,
-            file_okay=False,
-            help="Parquet tables as in docs/imports.md, or EmbedLLM's csv files.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Where results lie.")] = Path("data/benchmark"),
-    method: Annotated[
-        list[str] | None, typer.Option(help="Only this method; may be repeated.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every figure.")] = 5,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Few budgets, one seed, short training: a few minutes."),
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that measure; they share the cores.")
-    ] = 1,
-    again: Annotated[
-        list[str] | None,
-        typer.Option(help="Measure this method again, its code has changed; may be repeated."),
-    ] = None,
-    cap: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METHOD=STEPS",
-            help="Train this method for so many steps at most; may be repeated.",
-        ),
-    ] = None,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(help="Measure this protocol only (P1, P2, P2-all, P3); may be repeated."),
-    ] = None,
-    docs: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False,
-            help="Also write the page here, its figures beside it in images/benchmark/.",
-        ),
-    ] = None,
-) -> None:
-    """Compare methods on a score matrix: unseen queries, unseen models, equal budgets.
-
-    What a method said is kept: stopped and run again, it goes on where it was, and with nothing
-    missing it only writes tables and figures anew.
-
-    P1: every pool model has some of its training scores. P2: learned from the pool on 256 training
-    queries, held-out models placed from 4 to 256 of these. P2-all: learned from all training
-    scores. P3: all models there are.
-
-    Examples: `locus benchmark ./scores --quick`;
-    `locus benchmark ./scores --workers 2 --docs docs/benchmark.md`;
-    `locus benchmark ./scores --method factors --method knn --again factors`;
-    `locus benchmark ./embedllm --cap locus-published=400`
-    """
-    start_progress()
-    from locus.benchmark.data import load
-    from locus.benchmark.run import Options, run
-    from tasks.settings import load_settings
-
-    options = Options(
-        methods=tuple(method or ()),
-        seeds=seeds,
-        quick=quick,
-        workers=workers,
-        again=tuple(again or ()),
-        caps=_caps(cap or []),
-        protocols=tuple(protocol or ()),
-        docs=docs,
-    )
-    data = load(folder, load_settings().encoder, out / "encodings")
-    report = run(data, out, options)
-    say(report.page.read_text(encoding="utf-8"))
-    say(f"page: {report.page}, every figure: {report.page.with_name('results.parquet')}")
-    for what, why in report.failed.items():
-        say_error(f"{what}: {why}")
-    if report.failed:
-        raise typer.Exit(EXIT_MODELS_FAILED)
-
-
-def _caps(given: list[str]) -> dict[str, int]:
-    """`METHOD=STEPS` by method."""
-    caps = {}
-    for text in given:
-        name, _, steps = text.partition("=")
-        if not steps.isdecimal() or int(steps) < 1:
-            raise typer.BadParameter(f"{text!r}: write METHOD=STEPS, such as embedllm=200")
-        caps[name] = int(steps)
-    return caps
-
-
 def _finish(outcome: "Outcome") -> None:
     """Print the outcome; models that failed make the exit status 3."""
     from flows.outcome import in_words
 
     say(outcome.headline())
     if outcome.dry_run:
-        for what, plan in (("queries", outcome.plan), ("canary queries", outcome.canary_plan)):
+        for what, plan in (
+            ("queries", outcome.plan),
+            ("canary queries", outcome.canary_plan),
+            ("more queries", outcome.more_plan),
+        ):
             for model, expected in sorted(plan.items()):
                 rough = "" if expected.measured else " (by lengths of texts, not measured)"
                 say(f"  {model}: {expected.queries} {what}, {in_words([expected])}{rough}")

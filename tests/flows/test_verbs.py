@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 from conftest import BIN, environment
 from decided import TASKS, model_ids, write_matrix
+from shown import check_shown, left_by, run_named
 from tiny import write_tasks
 from typer.testing import CliRunner
 
@@ -358,8 +359,41 @@ def test_more_queries_refine_a_place(
     )
     assert done.returncode == 0, done.stderr
     assert "asked 5 queries, recorded 5 scores, placed 1 models" in done.stdout
+    backfilled_by_hand(own_home, prefect_server)
     with Warehouse.open(settings.warehouse) as warehouse:
         answered = warehouse.scores.answered("org/late", late.revision)
-    assert answered.height == answered["query_id"].n_unique() == 11
+    assert answered.height == answered["query_id"].n_unique() == 13
     with pytest.raises(SettingsError, match="2 or more"):
         with_budget(settings, 1)
+
+
+def backfilled_by_hand(home: Path, prefect_server: str) -> None:
+    """Two more queries of one model, and a broken one beside it; what Prefect shows of that."""
+    (home / "broken").mkdir()
+    (home / "broken" / "config.json").write_text("{}")
+    with (home / "models.yaml").open("a") as registry:
+        registry.write(f"- {{id: org/broken, args: {{pretrained: {home / 'broken'}}}}}\n")
+    words = ["run", "backfill", "--model", "org/late", "--model", "org/broken", "--queries", "13"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BIN / "locus"), *words, *more],
+            cwd=home,
+            env=environment(home, prefect_server),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    dry = run("--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "org/late: 2 queries" in dry.stdout
+    assert "org/broken: 13 queries" in dry.stdout
+    name = "backfill-org/late,org/broken"
+    said = run_named(prefect_server, f"{name}-dry-run")
+    assert set(left_by(prefect_server, said)) == {"plan", "backfill-outcome"}
+    done = run()
+    assert done.returncode == 3, done.stderr
+    assert "asked 2 queries, recorded 2 scores, placed 1 models" in done.stdout
+    assert "org/broken: " in done.stderr
+    check_shown(prefect_server, name, home / "state" / "published", "org/broken")

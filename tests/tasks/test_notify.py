@@ -15,10 +15,10 @@ import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, MattermostWebhook
 from prefect.blocks.system import Secret
-from prefect.testing.utilities import prefect_test_harness
 from pydantic import SecretStr, ValidationError
 
-from tasks.notify import BODY_MAX, KINDS, SUBJECT_MAX, NotifySettings, notify, plain, receivers
+from tasks.markdown import plain
+from tasks.notify import BODY_MAX, KINDS, SUBJECT_MAX, NotifySettings, notify, receivers
 
 SECRET = "hunter2-token"
 HOSTILE = (
@@ -110,12 +110,6 @@ def mailbox() -> Iterator[Mailbox]:
     yield server
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def prefect_api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture
@@ -210,7 +204,7 @@ def test_other_logs_are_heard_again_afterwards(
 
 @pytest.mark.slow
 def test_blocks_of_a_real_server(
-    prefect_api: None,
+    prefect_api: str,
     web: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     everything: pytest.LogCaptureFixture,
