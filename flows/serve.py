@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from flows.serve_database import VARIABLE, configured, without_database
 from flows.serve_process import Child, ServeError, only_one, stop_signal
 from flows.serve_runs import Runs, close_runs, healthy
 from locus.durable import whole_file
-from tasks.announce import server_file
+from tasks.events import server_file
 from tasks.settings import FILE_VARIABLE, Settings, load_settings, settings_file
 
 log = logging.getLogger("locus.serve")
@@ -65,7 +66,7 @@ def serve_all(port: int | None = None, cron: str | None = None, timezone: str = 
                 log.info("using the Prefect server at %s", url)
                 environment["PREFECT_API_URL"] = url
             if not stop.is_set():
-                runner = _start_runner(settings, environment, cron, timezone)
+                runner = _start_runner(settings, without_database(environment), cron, timezone)
                 served = _served(runner, server, stop)
                 _welcome(settings, url, served, server)
                 _watch_over(url, served, server, runner, stop)
@@ -170,7 +171,12 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _own_server(settings: Settings, url: str) -> dict[str, str]:
     """What the processes need to know of a server that is started here."""
+    database = configured()
+    if database is not None:
+        log.info("the server's database: %s", database[1])
     return {
+        # By name: the server's home, where a profile could name it, may be another than ours.
+        **({VARIABLE: database[0]} if database else {}),
         "PREFECT_HOME": os.environ.get("PREFECT_HOME") or str(settings.home.resolve() / "prefect"),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_API_HOST": HOST,

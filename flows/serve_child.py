@@ -34,8 +34,8 @@ def _runner_main(ready: int, cron: str | None, timezone: str) -> None:
     from prefect.runner import Runner
     from prefect.settings import get_current_settings
 
-    from flows.deployments import deployments
-    from flows.serve_runs import close_runs
+    from flows.deployments import HEARTBEAT_S, deployments, silent_runs
+    from flows.serve_runs import close_runs, register_automation
 
     made = deployments(cron, timezone)
     # As many at once as there are deployments: one of each may wait for the pipeline's lock.
@@ -45,7 +45,9 @@ def _runner_main(ready: int, cron: str | None, timezone: str) -> None:
         {"id": id_, "name": one.name, "when": _when(one)}
         for id_, one in zip(ids, made, strict=True)
     ]
-    close_runs(str(get_current_settings().api.url), ids, "locus serve had ended")
+    url = str(get_current_settings().api.url)
+    close_runs(url, ids, "locus serve had ended")
+    register_automation(url, silent_runs(max(HEARTBEAT_S, _heartbeat_s())))
 
     async def run() -> None:
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(runner.start())
@@ -58,6 +60,13 @@ def _runner_main(ready: int, cron: str | None, timezone: str) -> None:
             await task
 
     asyncio.run(run())
+
+
+def _heartbeat_s() -> int:
+    """Seconds between two signs of life of the runs that are started here; 0 if they give none."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().flows.heartbeat_frequency or 0
 
 
 def _when(deployment: Any) -> str:

@@ -21,7 +21,15 @@ log = logging.getLogger("locus.serve")
 
 # A process that doesn't end when it is told to is killed after so long.
 GRACE_S = 15.0
-_NOISE = ("nanobind: ", "- leaked ", "- ... skipped", "See https://nanobind")
+_NOISE = (
+    "nanobind: ",
+    "- leaked ",
+    "- ... skipped",
+    "See https://nanobind",
+    # What Prefect's server says after the reason why it can't start.
+    "ERROR:    Application startup failed",
+    "Server stopped!",
+)
 
 
 class ServeError(RuntimeError):
@@ -95,7 +103,7 @@ class Child:
         """The last line of its log that says something."""
         text = self.log_file.read_bytes()[-4096:].decode("utf-8", errors="replace")
         lines = [safe(line).strip() for line in text.splitlines()]
-        # DuckDB's binding says so of its own constants whenever a process ends.
+        # The first four are what DuckDB's binding says whenever a process ends.
         lines = [line for line in lines if not line.startswith(_NOISE)]
         return next((line for line in reversed(lines) if line), "")[:300]
 

@@ -10,6 +10,7 @@ from flows.cli.terminal import safe
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
 
 log = logging.getLogger("locus.serve")
 
@@ -58,6 +59,45 @@ def close_runs(url: str, deployments: Sequence[str], why: str) -> int:
                 json={"state": crashed, "force": True},
             )
     return len(found)
+
+
+def register_automation(url: str, wanted: "AutomationCore") -> bool:
+    """Have an automation on the server, once, as it is defined here.
+
+    It is known by its name. One that somebody has switched off stays off.
+
+    Args:
+        url: the API's address.
+        wanted: the automation.
+
+    Returns:
+        Whether anything had to be changed. A server that takes none is no reason to stop; it is
+        logged.
+    """
+    from prefect.events.schemas.automations import AutomationCore
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        with client_of(url) as client:
+            found = client.read_automations_by_name(wanted.name)
+            for more in found[1:]:
+                client.delete_automation(more.id)
+            if not found:
+                client.create_automation(wanted)
+                return True
+            have = AutomationCore.model_validate(found[0].model_dump(include=_defined(wanted)))
+            wanted = wanted.model_copy(update={"enabled": have.enabled})
+            if have != wanted:
+                client.update_automation(found[0].id, wanted)
+            return have != wanted or len(found) > 1
+    except PrefectHTTPStatusError as error:
+        log.warning("the server takes no automation %r: %s", wanted.name, error)
+        return False
+
+
+def _defined(automation: "AutomationCore") -> set[str]:
+    """Fields that an automation has here; the server adds its own."""
+    return set(type(automation).model_fields) - {"owner_resource"}
 
 
 def _runs(

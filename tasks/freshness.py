@@ -33,7 +33,39 @@ class Freshness:
     said: str
 
 
-def note_night(settings: Settings, outcome_headline: str, ok: bool, at: datetime) -> None:
+@dataclass(frozen=True)
+class Night:
+    """How the last night ended.
+
+    Attributes:
+        ok: whether it ended well.
+        ended_at: when (UTC); None where the note is damaged.
+        began_at: when it began (UTC); None of a note that doesn't say.
+        said: what it did, or why it failed.
+    """
+
+    ok: bool
+    ended_at: datetime | None
+    began_at: datetime | None
+    said: str
+
+
+def last_night(settings: Settings) -> Night | None:
+    """How the last night ended; None if none is noted."""
+    row = _read(_file(settings))
+    if row is None:
+        return None
+    at, began, said = _time(row.get("ended_at")), _time(row.get("began_at")), row.get("said")
+    return Night(row.get("ok") is True, at, began, str(said or ""))
+
+
+def note_night(
+    settings: Settings,
+    outcome_headline: str,
+    ok: bool,
+    at: datetime,
+    began: datetime | None = None,
+) -> None:
     """Write down how a nightly run ended; one that found nothing new ended well.
 
     Args:
@@ -41,6 +73,7 @@ def note_night(settings: Settings, outcome_headline: str, ok: bool, at: datetime
         outcome_headline: what it did, or why it failed, in one line.
         ok: whether it ended well.
         at: when it ended (UTC).
+        began: when it began (UTC).
 
     Raises:
         ValueError: a time without a time zone.
@@ -51,6 +84,7 @@ def note_night(settings: Settings, outcome_headline: str, ok: bool, at: datetime
     known = _read(_file(settings)) or {}
     at_text = at.astimezone(UTC).isoformat()
     row = {
+        "began_at": began.astimezone(UTC).isoformat() if began else None,
         "ended_at": at_text,
         "ok": ok,
         "said": " ".join(outcome_headline.split())[:1000],

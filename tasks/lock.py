@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from locus.durable import whole_file
+from tasks.logs import keep_log
 from tasks.owner import gone, this_run
 from tasks.settings import Settings
 from warehouse.errors import WarehouseBusyError
@@ -57,6 +58,7 @@ def pipeline_lock(settings: Settings, wait_s: float = 0, what: str | None = None
         LeaseLostError: this run was taken for dead, and another one goes on since.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
+    keep_log(settings)
     seconds = settings.lease_seconds
     # Runs on one machine queue up here, and whoever is next starts at once. It's a courtesy only:
     # a stopped process keeps it, so those behind look for themselves now and then.

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from tasks.discover import Discovered
+from locus.registry import ModelSpec
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -12,10 +13,22 @@ from warehouse.store import Warehouse
 SLACK = timedelta(hours=2)
 
 
+class Registered(Protocol):
+    """A model of the registry and its revision; no Prefect here, `locus status` asks as well."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its entry."""
+
+    @property
+    def revision(self) -> str:
+        """The revision that it has now."""
+
+
 def resting(
     settings: Settings,
     warehouse: Warehouse,
-    models: Sequence[Discovered],
+    models: Sequence[Registered],
     now: datetime | None = None,
 ) -> dict[str, str]:
     """Models that are left alone now, with the reason.

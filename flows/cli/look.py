@@ -1,11 +1,12 @@
-"""Commands that read what is published: similar, sql, status."""
+"""Commands that read what is published: similar, sql; and status, which reads more."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli import status
 from flows.cli.output import Format, emit
-from flows.cli.terminal import safe, say
+from flows.cli.terminal import safe
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command()(similar)
     app.command()(sql)
-    app.command()(status)
+    status.register(app)
 
 
 def published_model(settings: "Settings", model_id: str) -> tuple["Snapshot", dict[str, Any]]:
@@ -92,42 +93,3 @@ def sql(
 
     snapshot = current(load_settings().published)
     emit(run_sql(snapshot.folder / "warehouse.duckdb", query, max_rows=most), output, None, most)
-
-
-def status() -> None:
-    """Say what is published, how old it is, and where everything lies.
-
-    Example: `locus status`
-    """
-    from datetime import UTC, datetime
-
-    from locus.snapshots import SnapshotError, current
-    from tasks.freshness import freshness
-    from tasks.lock import lease_status
-    from tasks.settings import load_settings, settings_file
-
-    settings = load_settings()
-    say(f"settings    {settings_file()}")
-    say(f"home        {settings.home}")
-    say(f"models      {settings.models_file}")
-    say(f"fresh       {safe(freshness(settings, datetime.now(UTC)).said)}")
-    if lease := lease_status(settings):
-        run = f"{lease['what']} ({lease['state']}, {lease['host']} pid {lease['pid']})"
-        say(f"running     {safe(run)} since {lease['taken_at']:%Y-%m-%d %H:%M} UTC")
-    try:
-        snapshot = current(settings.published)
-    except SnapshotError as error:
-        say(f"published   {error}")
-        return
-    manifest = snapshot.manifest
-    created = datetime.fromisoformat(manifest["created_at"])
-    hours = (datetime.now(UTC) - created).total_seconds() / 3600
-    counts = manifest["counts"]
-    say(f"published   {snapshot.snapshot_id} ({hours:.1f} hours ago)")
-    say(f"            {counts['models']} models, {counts['queries']} queries, "
-        f"{counts['scores']} scores")  # fmt: skip
-    for row in manifest["routing_quality"]:
-        say(f"hit@1       {row['hit1']:.3f} [{row['low']:.3f}, {row['high']:.3f}]  {row['method']}")
-    say(f"encoder     {manifest['lineage']['encoder']}")
-    say(f"checkpoint  {manifest['lineage']['checkpoint_id'][:16]}")
-    say(f"report      {snapshot.folder / 'similarity' / 'report.html'}")
