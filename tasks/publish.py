@@ -124,6 +124,20 @@ def is_blocked(published: Path) -> bool:
     return bool(blocked) and (parent is None or blocked[-1].name > parent.folder.name)
 
 
+def is_behind(settings: Settings, checkpoint_id: str) -> bool:
+    """Whether the warehouse holds what the current snapshot lacks.
+
+    So it is after a run that was killed between recording or placing and publishing: for the next
+    one nothing is new, and yet nobody has seen it.
+    """
+    now = parent_snapshot(settings.published)
+    if now is None:
+        return True
+    created_at = datetime.fromisoformat(now.manifest["created_at"])
+    with Warehouse.open(settings.warehouse) as warehouse:
+        return warehouse.snapshots.is_behind(now.snapshot_id, created_at, checkpoint_id)
+
+
 def _blocked(published: Path) -> list[Path]:
     """Folders that were set aside, the oldest first."""
     folder = published / SNAPSHOTS

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from warehouse.elsewhere import is_url, refuse_elsewhere
 from warehouse.errors import WarehouseBusyError, WarehouseError
 
 Params = Sequence[object] | Mapping[str, object] | None
@@ -41,8 +42,10 @@ def connect(path: Path, wait_s: float) -> duckdb.DuckDBPyConnection:
 
     Raises:
         WarehouseBusyError: another process still holds it after ``wait_s`` seconds.
-        WarehouseError: it cannot be opened for any other reason.
+        WarehouseError: it cannot be opened for any other reason, or is no file but a URL.
     """
+    if is_url(str(path)):
+        refuse_elsewhere(str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
     while True:

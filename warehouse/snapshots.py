@@ -1,6 +1,7 @@
 """What was published, and the copy of the database that is published."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ class Snapshots:
         """The newest snapshot as a dict, or None before the first."""
         rows = self.list().head(1).to_dicts()
         return rows[0] if rows else None
+
+    def is_behind(self, snapshot_id: str, created_at: datetime, checkpoint_id: str) -> bool:
+        """Whether a snapshot lacks scores, or places by a checkpoint, that came later.
+
+        Args:
+            snapshot_id: the current snapshot.
+            created_at: when it was built (UTC).
+            checkpoint_id: the active checkpoint.
+        """
+        values = {
+            "snapshot_id": snapshot_id,
+            "created_at": created_at,
+            "checkpoint_id": checkpoint_id,
+        }
+        return bool(self._session.value(query("is_behind"), values))
 
     def copy_to(self, dst: Path) -> None:
         """Write the copy that people query: complete, read-only, there whole or not at all.

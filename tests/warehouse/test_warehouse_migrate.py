@@ -9,7 +9,7 @@ from warehouse_sample import fill
 
 from warehouse import migrate as module
 from warehouse.connection import Session, connect
-from warehouse.errors import MigrationError, SchemaTooNewError, WarehouseError
+from warehouse.errors import MigrationError, WarehouseError
 from warehouse.migrate import migrate, migrations, schema_version
 from warehouse.store import Warehouse
 
@@ -52,36 +52,6 @@ def test_a_closed_warehouse_says_so(db: Path) -> None:
     w.close()
     with pytest.raises(WarehouseError, match="was closed; open the warehouse again"):
         w.catalogue.models()
-
-
-def test_newer_database_is_refused_untouched(db: Path) -> None:
-    with Warehouse.open(db):
-        pass
-    with duckdb.connect(str(db)) as con:
-        con.execute("INSERT INTO schema_version VALUES (99, 'x', 'x', now())")
-    with pytest.raises(SchemaTooNewError, match=rf"schema version 99, this code knows {NEWEST}"):
-        Warehouse.open(db)
-    with duckdb.connect(str(db)) as con:  # the file was let go
-        assert con.sql("SELECT max(version) FROM schema_version").fetchall() == [(99,)]
-
-
-def test_upgrade_writes_a_complete_backup_first(db: Path, folder: Path, tmp_path: Path) -> None:
-    with Warehouse.open(db) as w:
-        fill(w, tmp_path)
-        scores = w.read("SELECT * FROM score ORDER BY ALL")
-    extend(folder, "CREATE TABLE more (x INTEGER); DELETE FROM score;")
-    session = Session(connect(db, 0), db)
-    assert migrate(session, folder) == [NEWEST + 1]
-    assert schema_version(session) == NEWEST + 1
-    assert session.value("SELECT count(*) AS n FROM score") == 0
-    session.close()
-    backup = db.with_name(f"warehouse.duckdb.backup-v{NEWEST}")
-    assert backup.stat().st_mode & 0o200
-    shutil.copy(backup, tmp_path / "restored.duckdb")
-    with Warehouse.open(tmp_path / "restored.duckdb") as w:  # what going back means
-        assert w.schema_version() == NEWEST
-        assert w.read("SELECT * FROM score ORDER BY ALL").equals(scores)
-        assert w.read("FROM latest_score").height == 14
 
 
 def test_failing_migration_leaves_the_old_version(db: Path, folder: Path) -> None:

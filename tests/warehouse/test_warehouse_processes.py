@@ -1,7 +1,6 @@
 """What holds when several processes, or a killed one, meet at the files. Real processes only."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from warehouse_sample import fill, fill_catalogue, score_row, scores, start, write_part
+from warehouse_sample import fill, score_row, scores, start, write_part
 
 from warehouse.console import run_sql
 from warehouse.errors import WarehouseBusyError, WarehouseError
@@ -71,44 +70,6 @@ def test_a_busy_file_is_named_and_then_waited_for(db: Path) -> None:
             assert line(waiter) == "open"
     with Warehouse.open(db, wait_s=30) as w:
         assert w.schema_version() > 0
-
-
-WRITE_HALF = """
-import sys, pathlib
-from warehouse_sample import start
-from warehouse.store import Warehouse
-db, first, second = map(pathlib.Path, sys.argv[1:])
-w = Warehouse.open(db)
-start(w, "run", "a/alpha", "a1")
-w.scores.merge_part(first, "run")
-with w.transaction():
-    w.scores.merge_part(second, "run")
-    w.scores.finish_run("run", "finished")
-    print(w.read("FROM score").height, flush=True)
-    sys.stdin.readline()
-"""
-
-
-def test_a_writer_killed_inside_a_transaction_leaves_committed_rows_only(
-    db: Path, tmp_path: Path
-) -> None:
-    with Warehouse.open(db) as w:
-        fill_catalogue(w)
-    first = write_part(tmp_path, "1", scores(score_row("a/alpha", "a1", "q1", 1.0)))
-    many = [score_row("a/alpha", "a1", "q2", 1.0, metric=f"m{i}") for i in range(20_000)]
-    second = write_part(tmp_path, "2", scores(*many))
-    with python(WRITE_HALF, db, first, second) as writer:
-        assert line(writer) == "20001"
-        writer.send_signal(signal.SIGKILL)
-        assert writer.wait(30) == -signal.SIGKILL
-    with Warehouse.open(db) as w:
-        assert w.read("SELECT query_id FROM score")["query_id"].to_list() == ["q1"]
-        run = w.scores.run("run")
-        assert run is not None
-        assert (run["status"], run["n_ok"]) == ("running", 1)
-        # The next process goes on from there: what was in stays in, what was not comes in.
-        assert w.scores.merge_part(first, "run") == 0
-        assert w.scores.merge_part(second, "run") == 20_000
 
 
 def test_the_copy_is_complete(filled: Warehouse, tmp_path: Path) -> None:
