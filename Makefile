@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-eval test lint format clean
+.PHONY: help setup demo bench-eval test test-kills lint format clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -34,6 +34,9 @@ bench-eval: setup ## Time our evaluation beside bare lm-eval (about 15 minutes; 
 test: setup ## Run linters' import contract and the whole test suite
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-kills: setup ## Kill fifty nights and twenty workers at random instants (about 20 minutes; LOCUS_KILLS_SEED=1)
+	@LOCUS_KILLS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_13_killed_at_any_instant.py tests/tasks/test_kills.py
 
 lint: setup ## Style (ruff), types (mypy --strict) and the import contract
 	@$(BIN)/ruff check .

@@ -2,10 +2,16 @@
 
 import atexit
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from hub_server import HubServer
+
+    from tasks.settings import Settings
 
 # Before anything imports a library that would look for a hub or phone home.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -35,9 +41,80 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def _prefect_folder(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    from shared_server import shared
+
+    return shared(tmp_path_factory, request)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(_prefect_folder: Path) -> str:
+    """Address of the API of a real Prefect server, which all tests of this run use.
+
+    Others' flow runs, events and artifacts are there too: tell your own by an id.
+    """
+    return (_prefect_folder / "api").read_text()
+
+
+@pytest.fixture
+def own_prefect_server(_prefect_folder: Path, tmp_path: Path) -> "Iterator[str]":
+    """Address of the API of an empty one of the test's own, for what others must not see."""
+    from shared_server import own
+
+    folder = tmp_path / "own-server"
+    folder.mkdir()
+    with own(folder, _prefect_folder) as url:
+        yield url
+
+
+@pytest.fixture
+def prefect_api(prefect_server: str) -> "Iterator[str]":
+    """Flows of this process run on the shared server; gives its address."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from shared_server import say_the_rest
+
+    with temporary_settings({PREFECT_API_URL: prefect_server}):
+        yield prefect_server
+        say_the_rest()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubServer]":
+    """A hub of the test's own; tests run in offline mode, and this one is here."""
+    import huggingface_hub
+    from hub_server import serving
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Settings":
+    """A home and a registry to come, and no Prefect server; other tests have their own."""
+    from tasks.settings import Settings
+
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    return Settings(home=tmp_path / "state", models_file=tmp_path / "models.yaml")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole nights first: where files run beside one another, the longest must not come last."""
-    items.sort(key=lambda item: "flows" not in item.path.parts)
+    first = {"promises", "flows"}
+    items.sort(key=lambda item: first.isdisjoint(item.path.parts))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The processes of this run have ended: so does the server that they have used."""
+    import shared_server
+
+    if not hasattr(session.config, "workerinput"):
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        shared_server.end(factory.getbasetemp())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,17 +1,16 @@
-"""A pipeline of tiny real models in a folder of its own, and a real Prefect server."""
+"""A pipeline of tiny real models in a folder of its own, on a real Prefect server."""
 
-import os
-import socket
+import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
+from shared_server import environment
 from tiny import write_model, write_tasks
+
+__all__ = ["BIN", "SETTINGS", "Pipeline", "environment"]
 
 BIN = Path(sys.executable).parent
 
@@ -62,6 +61,12 @@ class Pipeline:
             start_new_session=True,
         )
 
+    def flow_run_ids(self) -> list[str]:
+        """Ids of the flow runs of this pipeline, of all that are on the server."""
+        logs = (self.folder / "state" / "logs").glob("pipeline-*.jsonl")
+        lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+        return sorted({line["flow_run_id"] for line in lines if line.get("flow_run_id")})
+
     def register(self, *names: str) -> None:
         """Make the registry hold exactly these models."""
         lines = "".join(
@@ -72,58 +77,12 @@ class Pipeline:
         (self.folder / "models.yaml").write_text("models:\n" + lines)
 
 
-def environment(folder: Path, api_url: str = "") -> dict[str, str]:
-    """An environment whose Prefect keeps to a folder of its own."""
-    return {
-        **os.environ,
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": api_url,
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-models")
     for seed, name in enumerate(("a", "b", "c", "late")):
         write_model(folder / name, seed)
     return folder
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prefect server; gives its API's address."""
-    folder = tmp_path_factory.mktemp("prefect-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    log = (folder / "server.log").open("w")
-    server = subprocess.Popen(
-        [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=environment(folder),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"no Prefect server: {(folder / 'server.log').read_text()[-2000:]}")
-            time.sleep(0.5)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-        log.close()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from conftest import BIN, SETTINGS, Pipeline, environment
 from tiny import write_tasks
 
 from flows.backfill import backfill
+from flows.deployments import silent_runs
 from locus.ids import InvalidIdError
 from locus.registry import RegistryError
 
@@ -175,14 +176,14 @@ def test_a_model_is_announced_elsewhere_and_added_here(alone: Pipeline) -> None:
         assert ended[0]["parameters"]["wait_s"] > 3600
         assert count(alone, "org/late") >= 20
         assert announcing(alone, "org/late", "r1").communicate(timeout=120)[0] == "False\n"
-        served.until("add-model-org/late: completed")
+        served.until("add-model-org/late@r1: completed")
 
         family = served.family()
         assert len(family) >= 2
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(60) == 0
         assert psutil.wait_procs(family, timeout=1)[1] == []
-        assert served.said.count("add-model-org/late: running") == 1
+        assert served.said.count("add-model-org/late@r1: running") == 1
     assert "Traceback" not in served.said
     assert served.said.rstrip().endswith("stopped")
     assert not (alone.folder / "state" / "serve.json").exists()
@@ -199,6 +200,13 @@ def test_schedules_are_kept_and_a_dead_server_is_named(alone: Pipeline) -> None:
         due = wait_for(lambda: served.runs("nightly", "SCHEDULED"), "nightly to be scheduled", 60)
         assert {run["expected_start_time"][14:16] for run in due} == {"30"}
         wait_for(lambda: served.runs("retrain", "SCHEDULED"), "retrain to be scheduled", 60)
+        # Beside the trigger of add-model, which is an automation too.
+        names = [one["name"] for one in served.ask("/automations/filter")]
+        assert names.count(silent_runs().name) == 1
+        told = json.loads(alone.locus("status", "--format", "json").stdout)["next_night"]
+        assert told["server"] == served.url
+        # A busy machine's server may take longer than the second that is waited for it.
+        assert (told["at"] or told["said"])[14:16] == "30" or "timed out" in told["said"]
         family = served.family()
         server = next(one for one in family if one.cmdline()[-1] == "server")
         server.kill()
@@ -249,7 +257,10 @@ def test_what_can_not_be_served_is_one_line(
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_a_worker_of_a_pool(pipeline: Pipeline, prefect_server: str) -> None:
+def test_a_worker_of_a_pool(pipeline: Pipeline, own_prefect_server: str) -> None:
+    # Its deployments listen to events: those of other tests must not come here.
+    pipeline.environment["PREFECT_API_URL"] = own_prefect_server
+
     def prefect(*arguments: str) -> None:
         subprocess.run(
             [str(BIN / "prefect"), "--no-prompt", *arguments],
@@ -263,7 +274,7 @@ def test_a_worker_of_a_pool(pipeline: Pipeline, prefect_server: str) -> None:
     def runs(name: str, *states: str) -> list[dict[str, Any]]:
         which = {"state": {"type": {"any_": list(states)}}} if states else {}
         asked = {"deployments": {"name": {"any_": [name]}}, "flow_runs": which}
-        answer = httpx.post(f"{prefect_server}/flow_runs/filter", json=asked, timeout=30)
+        answer = httpx.post(f"{own_prefect_server}/flow_runs/filter", json=asked, timeout=30)
         found: list[dict[str, Any]] = answer.raise_for_status().json()
         return found
 

@@ -481,11 +481,10 @@ say(json.dumps(lock.lease_status(settings), default=str))
 
 
 @pytest.mark.slow
-def test_prefect_is_told_of_a_dead_run(settings: Settings) -> None:
+def test_prefect_is_told_of_a_dead_run(settings: Settings, prefect_api: str) -> None:
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.states import Completed, Running
-    from prefect.testing.utilities import prefect_test_harness
 
     @flow(name="nightly", persist_result=False)
     def nightly() -> dict[str, Any]:
@@ -493,7 +492,7 @@ def test_prefect_is_told_of_a_dead_run(settings: Settings) -> None:
             return row(settings)
 
     me = this_run("nightly")
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         dead = client.create_flow_run(nightly, state=Running())
         ended = client.create_flow_run(nightly, state=Completed())
         for run in (dead, ended):
