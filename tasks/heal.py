@@ -8,9 +8,11 @@ from uuid import UUID
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from locus.durable import remove_leftovers
 from locus.evaluation.request import EvaluationRequest
-from locus.snapshots import SnapshotError, all_snapshots, current
+from locus.snapshots import CURRENT, SnapshotError, all_snapshots, current
 from locus.storage import StorageAddressError, StorageError
+from tasks.freshness import LAST_NIGHT
 from tasks.pool import fetch_left, forget
 from tasks.record import record_parts
 from tasks.settings import Settings
@@ -37,6 +39,9 @@ def heal_interrupted(settings: Settings) -> int:
         # Only while the warehouse is open: what lies there now is no other run's that goes on.
         for half in [*_half_built(settings), *_unpublished(settings, warehouse)]:
             shutil.rmtree(half, ignore_errors=True)
+        for file in (settings.published / CURRENT, settings.home / LAST_NIGHT):
+            if file.parent.is_dir():
+                remove_leftovers(file)
         for run_id in warehouse.scores.open_runs():
             request_path = settings.home / "runs" / run_id / "request.json"
             if request_path.exists():

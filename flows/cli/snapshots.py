@@ -142,8 +142,9 @@ def rollback(
 ) -> None:
     """Make another snapshot the one that readers see. Every byte of it is checked before.
 
-    The warehouse stays as it is, and the next nightly publishes from it again: stop the schedule
-    until the cause is mended, or go back to the former map too (`locus checkpoints rollback`).
+    The warehouse stays as it is. The snapshot stays until something is new, and what is published
+    then holds all there is: mend the cause before, or go back to the former map too
+    (`locus checkpoints rollback`).
 
     Examples: `locus snapshots rollback`; `locus snapshots rollback 20261123`
     """
