@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-eval test test-kills lint format clean
+.PHONY: help setup demo bench-eval bench-router test test-kills lint format clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,12 +31,16 @@ demo: setup ## Run the main job end to end on a zoo of tiny local models
 bench-eval: setup ## Time our evaluation beside bare lm-eval (about 15 minutes; BENCH_ARGS=--quick)
 	@$(BIN)/python -m locus.evaluation.overhead $(BENCH_ARGS)
 
+bench-router: setup ## Time the router beside its plain path (about 2 minutes; BENCH_ARGS="--quick --json")
+	@$(BIN)/python -m locus.routing.speed $(BENCH_ARGS)
+
 test: setup ## Run linters' import contract and the whole test suite
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-kills: setup ## Kill fifty nights and twenty workers at random instants (about 20 minutes; LOCUS_KILLS_SEED=1)
+test-kills: setup ## Kill fifty nights, twenty workers and one machine of two at random instants (about 25 minutes)
 	@LOCUS_KILLS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_13_killed_at_any_instant.py tests/tasks/test_kills.py
+	@LOCUS_POOL_MODELS=16 $(BIN)/python -m pytest tests/flows/test_pool.py
 
 lint: setup ## Style (ruff), types (mypy --strict) and the import contract
 	@$(BIN)/ruff check .

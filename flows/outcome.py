@@ -12,11 +12,7 @@ from tasks.markdown import line
 
 
 class Ended(StrEnum):
-    """How a model's evaluation ended.
-
-    That is all that is known for sure: a failure's cause is told in words, most of them the
-    worker's, and is not guessed from these.
-    """
+    """How a model's evaluation ended; `locus.evaluation.failure` has the kinds of failure."""
 
     ANSWERED = "all asked"
     BUDGET = "a budget"
@@ -109,6 +105,9 @@ class Outcome:
                     "recorded": sum(one.n_recorded for one in mine),
                     "canaries": sum(one.n_asked for one in canaries),
                     "ended by": how.value,
+                    "failure": ", ".join(
+                        dict.fromkeys(one.kind.value for one in (*mine, *canaries) if one.kind)
+                    ),
                     "because": line(why),
                 }
             )

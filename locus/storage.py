@@ -183,7 +183,7 @@ class _Bucket(Storage):
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        import fsspec  # type: ignore[import-untyped]
+        import fsspec
 
         protocol, _, self._root = address.partition("://")
         self._fs: Any = fsspec.filesystem(

@@ -17,6 +17,7 @@ from prefect.runtime import task_run
 
 from locus.budget import Estimate, Ledger, Purse
 from locus.evaluation.backends import SERVICES, address
+from locus.evaluation.failure import Failure
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
 from locus.evaluation.request import Conditions, EvaluationRequest, Patience, Rate
 from locus.ids import short_hash
@@ -47,6 +48,7 @@ class Evaluated:
         n_recorded: answers added to the warehouse.
         error: why it ended early; None if it didn't.
         stopped: which budget ended it; None if none did.
+        kind: what kind of failure it was; None if it was none.
     """
 
     model_id: str
@@ -54,6 +56,7 @@ class Evaluated:
     n_recorded: int
     error: str | None = None
     stopped: str | None = None
+    kind: Failure | None = None
 
 
 def _run_name() -> str:
@@ -131,22 +134,24 @@ def _evaluate(
         left = "" if progress.remaining_s is None else f", {_duration(progress.remaining_s)} left"
         log.info("%s: %d of %d queries%s", spec.id, progress.done, progress.of, left)
 
-    parts, error = [], None
+    parts, error, kind_of_failure = [], None, None
     try:
         if purse.may_ask():
             parts = _asked(settings, request, purse, tell)
     except EvaluationFailedError as failure:
-        parts, error = failure.parts, failure.reason
+        parts, error, kind_of_failure = failure.parts, failure.reason, failure.kind
         log.error("%s", failure)
     with Warehouse.open(settings.warehouse) as warehouse:
         recorded, refused = record_parts(warehouse, run_id, parts)
-        error = error or refused
+        if refused and not error:
+            error, kind_of_failure = refused, Failure.ANSWERS
         stopped = None if error else purse.stopped
         if stopped:
             log.warning("%s: %s; what was answered is kept", spec.id, stopped)
         warehouse.scores.finish_run(run_id, "failed" if error else "finished", error or stopped)
     forget(settings, run_id, request)
-    return Evaluated(spec.id, purse.spent.queries - spent_before, recorded, error, stopped)
+    asked = purse.spent.queries - spent_before
+    return Evaluated(spec.id, asked, recorded, error, stopped, kind_of_failure)
 
 
 def _asked(

@@ -12,7 +12,10 @@ import polars as pl
 from locus.exports.answers import ExportFile
 from locus.exports.files import check_folder, write_file
 from locus.exports.names import model_folders
+from locus.publication.emit.dataset import dataset_files
+from locus.snapshots import current
 from tasks.settings import Settings
+from warehouse.console import run_sql
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
@@ -31,7 +34,7 @@ class Exported:
 
     Attributes:
         counts: columns model_id, task, answers, files; one row a model and task, in order.
-            Files about several tasks are not in it.
+            Files about several tasks are not in it. Of a data set: columns file, rows.
         n_files: all files.
         n_replaced: how many of them replaced one of the same name.
         notes: what a reader of the export should know.
@@ -123,6 +126,62 @@ def export_folder(
         orient="row",
     )
     return Exported(counts, n_files, n_replaced, said)
+
+
+# Rows of the published copy; an answer's own text stays here.
+_PUBLISHED = {
+    "scores": "SELECT s.model_id, s.revision, s.query_id, q.task, q.split, s.status, s.score, "
+    "s.metric, s.latency_ms, s.tokens_in, s.tokens_out, s.cost_usd, s.scored_at "
+    "FROM latest_score AS s JOIN query AS q USING (query_id) ORDER BY s.model_id, s.query_id",
+    "queries": "SELECT query_id, task, task_version, category, split, text, choices, target "
+    "FROM query ORDER BY query_id",
+    "models": "SELECT model_id, org, family, params_b, released, license, price_in_usd_per_mtok, "
+    "price_out_usd_per_mtok, source FROM model ORDER BY model_id",
+}
+_DATASET_TIMEOUT_S = 600.0
+
+
+def export_dataset(
+    settings: Settings, folder: Path, *, dry_run: bool = False, overwrite: bool = False
+) -> Exported:
+    """Write the current snapshot as a folder that `datasets.load_dataset` reads.
+
+    Only what is published is read, so this needs no lock and can run beside a night.
+
+    Args:
+        settings: the pipeline's settings.
+        folder: where to; made if it is not there.
+        dry_run: write nothing, and say what would be written.
+        overwrite: write into a folder that isn't empty; files of the same name are replaced.
+
+    Returns:
+        Counts are of columns file, rows.
+
+    Raises:
+        SnapshotError: nothing is published.
+        SqlError: the snapshot's copy of the warehouse is missing or can't be read.
+        ExportFolderError: the folder can't be used, or a file can't be written.
+    """
+    n_there = check_folder(folder, overwrite=overwrite)
+    snapshot = current(settings.published)
+    copy = snapshot.folder / "warehouse.duckdb"
+    tables = {
+        name: run_sql(copy, sql, timeout_s=_DATASET_TIMEOUT_S) for name, sql in _PUBLISHED.items()
+    }
+    tables["embeddings"] = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
+    tables["routing"] = pl.read_parquet(snapshot.folder / "routing" / "table.parquet")
+    created_at = datetime.fromisoformat(snapshot.manifest["created_at"])
+    rows: list[tuple[str, int]] = []
+    n_replaced = 0
+    for file in dataset_files(tables, snapshot.snapshot_id, created_at):
+        rows.append((file.path.as_posix(), file.n_rows))
+        if not dry_run:
+            n_replaced += write_file(folder, file)
+    said = ["choose a licence before you share it: `license` in README.md"]
+    if n_there and n_replaced < len(rows):
+        said.append(f"{folder} was not empty: what had another name is still there")
+    counts = pl.DataFrame(rows, schema={"file": pl.String, "rows": pl.Int64}, orient="row")
+    return Exported(counts, len(rows), n_replaced, said)
 
 
 def _chosen(

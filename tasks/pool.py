@@ -15,6 +15,7 @@ from uuid import UUID
 import polars as pl
 
 from locus.budget import Purse
+from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import JOBS, Job, JobFolder, Limits, Parts, Report, Wanted
 from locus.evaluation.launch import EvaluationFailedError, Progress
 from locus.evaluation.remote import agreed_versions
@@ -62,8 +63,9 @@ def evaluate_in_pool(
     (work / _MARK).write_text(settings.storage, encoding="utf-8")
     run = _Run(settings, request, work, on_progress, go_on)
 
-    def failed(reason: str) -> EvaluationFailedError:
-        return EvaluationFailedError(request.model_id, reason, work / "worker.log", list(run.parts))
+    def failed(reason: str, kind: Failure) -> EvaluationFailedError:
+        log_path = work / "worker.log"
+        return EvaluationFailedError(request.model_id, reason, log_path, list(run.parts), kind)
 
     deaths, reason = 0, ""
     left = run.left()
@@ -71,14 +73,15 @@ def evaluate_in_pool(
         while left.n_queries and (allowed := purse.allow(left.n_queries)):
             if deaths >= settings.evaluation.pool_attempts:
                 raise failed(
-                    f"it was given out {deaths} times (`pool_attempts`); the last time: {reason}"
+                    f"it was given out {deaths} times (`pool_attempts`); the last time: {reason}",
+                    Failure.MACHINES,
                 )
             if deaths:
                 log.warning("%s: %s; it is given out again", request.model_id, reason)
             end = run.job(left, allowed, purse)
             purse.settle(end.spent)
             if end.error:
-                raise failed(end.error)
+                raise failed(end.error, end.kind or Failure.SAID)
             reason = end.died or end.stopped or ""
             if not reason:
                 break

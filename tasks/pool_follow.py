@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from locus.budget import Spent
+from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import NOTHING, JobFolder, Limits, Report, Wanted
 from locus.storage import StorageError
 from tasks.pool_server import plain, start_command, state_of
@@ -67,12 +68,14 @@ class End:
     Attributes:
         spent: what was spent, as far as it was told.
         error: why the model failed.
+        kind: what kind of failure that was.
         stopped: why it ended early, in good order.
         died: what makes it count as dead.
     """
 
     spent: Spent = NOTHING
     error: str | None = None
+    kind: Failure | None = None
     stopped: str | None = None
     died: str | None = None
 
@@ -131,7 +134,9 @@ class Follow:
                 self._want()
                 if (report := self._look()) is not None and report.ended:
                     return self._end(
-                        error=report.error and plain(report.error), stopped=report.stopped
+                        error=report.error and plain(report.error),
+                        kind=report.kind,
+                        stopped=report.stopped,
                     )
                 end = self._dead()
             except StorageError as error:
@@ -174,8 +179,15 @@ class Follow:
         self._report = report
         return report
 
-    def _end(self, **how: str | None) -> End:
-        return End(self._report.spent if self._report else NOTHING, **how)
+    def _end(
+        self,
+        *,
+        error: str | None = None,
+        kind: Failure | None = None,
+        stopped: str | None = None,
+        died: str | None = None,
+    ) -> End:
+        return End(self._report.spent if self._report else NOTHING, error, kind, stopped, died)
 
     def _ask_for_state(self) -> None:
         now = time.monotonic()
@@ -217,6 +229,7 @@ class Follow:
         if silent_s >= self._limits.timeout_s:
             return self._end(
                 error=f"no worker of pool {pool.name} took it within {silent_s / 60:.0f} min "
-                f"(`timeout_minutes`): {start_command(pool.name)}"
+                f"(`timeout_minutes`): {start_command(pool.name)}",
+                kind=Failure.NOBODY,
             )
         return None

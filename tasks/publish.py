@@ -19,6 +19,8 @@ from locus.encoding import encoder_identity
 from locus.gates.facts import GateFailedError
 from locus.publication.build import build
 from locus.publication.content import SnapshotContent
+from locus.publication.emit.endpoints import Endpoint, endpoints
+from locus.registry import load_registry
 from locus.routing import predictor as predictors
 from locus.selection import spread_order
 from locus.snapshots import (
@@ -212,7 +214,14 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         predictor=load_predictor(settings, checkpoint_id),
         lineage=lineage,
         new_models=_new_models(parent, models["model_id"].to_list()),
+        endpoints=_endpoints(settings),
     )  # fmt: skip
+
+
+def _endpoints(settings: Settings) -> list[Endpoint]:
+    """Addresses of the registry; none without a registry, as where all scores were imported."""
+    there = settings.models_file.is_file()
+    return endpoints(load_registry(settings.models_file)) if there else []
 
 
 def reference_sample(bank: pl.DataFrame, most: int) -> pl.DataFrame:

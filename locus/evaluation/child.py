@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from locus.evaluation.failure import Failure
 from locus.evaluation.questions import HarnessError
 from locus.evaluation.watch import Watch
 
@@ -31,11 +32,13 @@ class WorkerFailedError(RuntimeError):
 
     Attributes:
         reason: one line.
+        kind: what kind of failure it was.
     """
 
-    def __init__(self, reason: str, log_path: Path) -> None:
+    def __init__(self, reason: str, kind: Failure, log_path: Path) -> None:
         super().__init__(f"{reason} (log: {log_path})")
         self.reason = reason
+        self.kind = kind
 
 
 class Worker:
@@ -104,15 +107,18 @@ def started(
             status = process.wait()
         finally:
             watch.end()
-    if reason := watch.reason or _reason(status, log_path):
-        raise WorkerFailedError(reason, log_path)
+    if watch.reason and watch.kind:
+        raise WorkerFailedError(watch.reason, watch.kind, log_path)
+    if status:
+        raise WorkerFailedError(*_of_status(status, log_path), log_path)
 
 
-def _reason(status: int, log_path: Path) -> str | None:
-    """What an exit status says of the end of a worker; None if it is good."""
+def _of_status(status: int, log_path: Path) -> tuple[str, Failure]:
+    """What an exit status other than 0 says of the end of a worker."""
     if status < 0:
-        return f"killed by {signal.Signals(-status).name} (out of memory?)"
-    return (_last_words(log_path) or f"exit status {status}") if status else None
+        return f"killed by {signal.Signals(-status).name} (out of memory?)", Failure.KILLED
+    kind = Failure.SAID if status == FAILED else Failure.CRASHED
+    return _last_words(log_path) or f"exit status {status}", kind
 
 
 def _read_event(line: str) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from locus.budget import Budget, Estimate, Spent
 from locus.durable import whole_file
+from locus.evaluation.failure import Failure
 from locus.evaluation.request import EvaluationRequest
 from locus.storage import Storage, StorageAddressError, open_storage
 
@@ -132,6 +133,7 @@ class Report:
         spent: what was spent so far.
         ended: whether it has ended; all parts are in storage then.
         error: why it failed; None if it didn't.
+        kind: what kind of failure that was.
         stopped: why it ended before all was asked, without a failure; None if it didn't.
     """
 
@@ -143,6 +145,7 @@ class Report:
     spent: Spent = NOTHING
     ended: bool = False
     error: str | None = None
+    kind: Failure | None = None
     stopped: str | None = None
 
 
@@ -201,7 +204,14 @@ class JobFolder:
         if content is None:
             return None
         said = json.loads(content)
-        return Report(**{**said, "spent": Spent(**said["spent"])})
+        kind = said.get("kind")
+        return Report(
+            **{
+                **said,
+                "spent": Spent(**said["spent"]),
+                "kind": None if kind is None else Failure(kind),
+            }
+        )
 
     def tell(self, report: Report) -> None:
         """Give the worker's sign of life."""

@@ -10,6 +10,7 @@ from typing import Any
 from locus.budget import Purse, Spent
 from locus.evaluation.backends import key_variable
 from locus.evaluation.child import WorkerFailedError, started
+from locus.evaluation.failure import Failure
 from locus.evaluation.request import EvaluationRequest
 
 # What a worker inherits. Everything else stays out, keys of any kind first of all.
@@ -31,14 +32,18 @@ class EvaluationFailedError(RuntimeError):
         reason: one line.
         log_path: what the worker said.
         parts: parts that it finished before; they count.
+        kind: what kind of failure it was.
     """
 
-    def __init__(self, model_id: str, reason: str, log_path: Path, parts: Sequence[Path]) -> None:
+    def __init__(
+        self, model_id: str, reason: str, log_path: Path, parts: Sequence[Path], kind: Failure
+    ) -> None:
         super().__init__(f"evaluation of {model_id} failed: {reason} (log: {log_path})")
         self.model_id = model_id
         self.reason = reason
         self.log_path = log_path
         self.parts = list(parts)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,9 @@ def evaluate(
                 if on_progress:
                     on_progress(pace.progress(event))
     except WorkerFailedError as error:
-        raise EvaluationFailedError(request.model_id, error.reason, log_path, parts) from error
+        raise EvaluationFailedError(
+            request.model_id, error.reason, log_path, parts, error.kind
+        ) from error
     finally:
         if purse:
             purse.close()

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from locus.budget import Budget, Estimate, Ledger, Purse
+from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import NOTHING, Job, JobFolder, Parts, Report
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
 from locus.evaluation.request import EvaluationRequest
@@ -98,7 +99,7 @@ def run_job(address: str, machine: Machine) -> Report:
         courier = _Courier(folder, job, work, request.n_queries)
         courier.start()
         purse = _LentPurse(job.limits.budget, job.limits.estimate, courier)
-        error = None
+        error = kind = None
         try:
             evaluate(
                 request,
@@ -110,12 +111,12 @@ def run_job(address: str, machine: Machine) -> Report:
                 memory_gb=machine.memory_gb or job.limits.memory_gb,
             )
         except EvaluationFailedError as failure:
-            error = failure.reason
+            error, kind = failure.reason, failure.kind
         except BaseException:
             courier.stop()
             raise
         stopped = None if error else courier.unwanted or purse.stopped
-        return courier.finish(error, stopped)
+        return courier.finish(error, kind, stopped)
 
 
 def _said(versions: dict[str, str]) -> str:
@@ -192,7 +193,7 @@ class _Courier(threading.Thread):
         self._wake.set()
         self.join()
 
-    def finish(self, error: str | None, stopped: str | None) -> Report:
+    def finish(self, error: str | None, kind: Failure | None, stopped: str | None) -> Report:
         """Bring what is left and the last report.
 
         Raises:
@@ -203,7 +204,7 @@ class _Courier(threading.Thread):
         while True:
             try:
                 self._folder.bring_log(self._work / "worker.log")
-                return self._bring(ended=True, error=error, stopped=stopped)
+                return self._bring(ended=True, error=error, kind=kind, stopped=stopped)
             except StorageError as failure:
                 if time.monotonic() >= deadline:
                     raise
@@ -235,7 +236,12 @@ class _Courier(threading.Thread):
             self._decided.set()
 
     def _bring(
-        self, *, ended: bool = False, error: str | None = None, stopped: str | None = None
+        self,
+        *,
+        ended: bool = False,
+        error: str | None = None,
+        kind: Failure | None = None,
+        stopped: str | None = None,
     ) -> Report:
         """Bring new parts, then say so."""
         progress = self._progress
@@ -253,6 +259,7 @@ class _Courier(threading.Thread):
             self.purse.spent if self.purse else NOTHING,
             ended,
             error,
+            kind,
             stopped,
         )
         # Where the job was taken back nobody reads it, and nobody would remove it.

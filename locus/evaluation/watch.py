@@ -7,6 +7,8 @@ import subprocess
 import threading
 import time
 
+from locus.evaluation.failure import Failure
+
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
@@ -20,12 +22,14 @@ class Watch:
 
     Attributes:
         reason: why the worker was killed, one line; None if it was not.
+        kind: the limit that it went past; None if it went past none.
     """
 
     def __init__(
         self, process: "subprocess.Popen[str]", timeout_s: float, memory_gb: float | None = None
     ) -> None:
         self.reason: str | None = None
+        self.kind: Failure | None = None
         self._process = process
         self._timeout_s = timeout_s
         self._memory_gb = memory_gb
@@ -48,19 +52,22 @@ class Watch:
         interval = INTERVAL_S if self._memory_gb is not None else self._timeout_s
         while not self._over.wait(max(0.0, min(interval, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
-                self._end_for(f"no end within {self._timeout_s:.0f} s (`timeout_minutes`)")
+                self._end_for(
+                    Failure.TIME, f"no end within {self._timeout_s:.0f} s (`timeout_minutes`)"
+                )
                 return
             if self._memory_gb is not None and (used := memory_of(self._process.pid)) > (
                 self._memory_gb * 1e9
             ):
                 self._end_for(
+                    Failure.MEMORY,
                     f"it used {used / 1e9:.2f} GB of memory, more than {self._memory_gb:g} GB "
-                    "(`memory_gb`); raise the limit or lower `batch_size`"
+                    "(`memory_gb`); raise the limit or lower `batch_size`",
                 )
                 return
 
-    def _end_for(self, reason: str) -> None:
-        self.reason = reason
+    def _end_for(self, kind: Failure, reason: str) -> None:
+        self.kind, self.reason = kind, reason
         self._kill()
 
     def _kill(self) -> None:

@@ -23,6 +23,7 @@ from prefect.settings import (
 from flows import seen
 from flows.outcome import Outcome
 from locus.budget import Budget, Estimate, Ledger, Spent
+from locus.evaluation.failure import Failure
 from locus.registry import ModelSpec
 from locus.selection import Plan
 from tasks.artifacts import leave
@@ -81,7 +82,7 @@ def test_a_run_and_all_that_it_leaves(
         results=[
             Evaluated("org/a", 20, 20),
             Evaluated("org/a", 10, 9),
-            Evaluated("org/b", 3, 2, error=HOSTILE),
+            Evaluated("org/b", 3, 2, error=HOSTILE, kind=Failure.SAID),
         ],
         canary_results=[Evaluated("org/a", 5, 5)],
     )
@@ -120,10 +121,11 @@ def test_a_run_and_all_that_it_leaves(
     rows = {row["model"]: row for row in json.loads(left["results"])}
     assert rows["org/a"] == {
         "model": "org/a", "asked": 30, "recorded": 29, "canaries": 5,
-        "ended by": "all asked", "because": "",
+        "ended by": "all asked", "failure": "", "because": "",
     }  # fmt: skip
     assert rows["org/tired"]["ended by"] == "left alone"
     assert (rows["org/b"]["asked"], rows["org/b"]["ended by"]) == (3, "failure")
+    assert rows["org/b"]["failure"] == "the worker's reason"
     for text in (rows["org/b"]["because"], left["seen-outcome"]):
         assert "boom" in text
         assert not set(text.replace("`boom", "").replace("`org/", "")) & set("<>[]\u202e\x1b")

@@ -8,6 +8,7 @@ import pytest
 from bucket import bucket
 
 from locus.budget import Budget, Estimate, Ledger, Spent
+from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import Job, JobFolder, Limits, Parts, Report, Wanted
 from locus.evaluation.remote import Machine, WrongMachineError, run_job
 from locus.storage import StorageAddressError, StorageError, check_address, open_storage
@@ -71,7 +72,7 @@ def test_objects_parts_and_jobs(
     job = Job({"run_id": RUN}, limits, "parts/model", {"locus-map": "another"})
     folder.give(job)
     folder.want(Wanted(7, ask=False))
-    report = Report(1, "host", 2, 3, None, Spent(2, 5, 0.1), error="no")
+    report = Report(1, "host", 2, 3, None, Spent(2, 5, 0.1), error="no", kind=Failure.TIME)
     folder.tell(report)
     assert (folder.job(), folder.wanted(), folder.report()) == (job, Wanted(7, False), report)
     # A machine with other versions leaves it to others.

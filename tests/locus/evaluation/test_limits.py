@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from locus.budget import Budget, Estimate, Ledger
+from locus.evaluation.failure import Failure
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate
 from locus.evaluation.request import EvaluationRequest
 from locus.evaluation.watch import Watch, memory_of
@@ -65,8 +66,9 @@ def test_tokens_are_kept_to_about_what_a_probe_has_measured(
 def test_a_worker_that_needs_too_much_memory_is_named(
     request_: EvaluationRequest, tmp_path: Path
 ) -> None:
-    with pytest.raises(EvaluationFailedError, match=r"more than 0\.1 GB \(`memory_gb`\)"):
+    with pytest.raises(EvaluationFailedError, match=r"than 0\.1 GB \(`memory_gb`\)") as failure:
         evaluate(request_, tmp_path / "1", 120, memory_gb=0.1)
+    assert failure.value.kind is Failure.MEMORY
     parts = evaluate(request_, tmp_path / "2", 120, memory_gb=32)
     assert rows_of(parts).height == 80
 

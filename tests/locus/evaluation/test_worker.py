@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from locus.evaluation.failure import Failure
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate, worker_environment
 from locus.evaluation.parts import part_name, write_part
 from locus.evaluation.request import EvaluationRequest
@@ -81,18 +82,21 @@ def test_a_model_that_can_t_be_loaded_is_a_clear_failure(
     assert failure.value.model_id == "org/tiny"
     assert failure.value.parts == []
     assert "nowhere" in failure.value.reason
+    assert failure.value.kind is Failure.CRASHED
     assert failure.value.log_path.exists()
 
 
 def test_a_query_that_no_task_has_is_named(request_: EvaluationRequest, tmp_path: Path) -> None:
     odd = replace(request_, queries={"tiny_copy": ["q-unknown"]})
-    with pytest.raises(EvaluationFailedError, match="q-unknown"):
+    with pytest.raises(EvaluationFailedError, match="q-unknown") as failure:
         evaluate(odd, tmp_path / "work", 120)
+    assert failure.value.kind is Failure.SAID
 
 
 def test_time_runs_out(request_: EvaluationRequest, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationFailedError, match="no end within 1 s"):
+    with pytest.raises(EvaluationFailedError, match="no end within 1 s") as failure:
         evaluate(request_, tmp_path / "work", 1)
+    assert failure.value.kind is Failure.TIME
 
 
 def test_a_worker_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
