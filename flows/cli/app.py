@@ -18,6 +18,7 @@ from flows.cli import (
     operate,
     rescore,
     route,
+    route_server,
     snapshots,
     watch,
 )
@@ -45,6 +46,7 @@ checkpoints.register(app)
 rescore.register(app)
 watch.register(app)
 route.register(app)
+route_server.register(app)
 decide.register(app)
 look.register(app)
 

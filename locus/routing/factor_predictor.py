@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from locus.embedding.calibration import Calibration, bounded
 from locus.embedding.factors import FactorPlacement, read_items
 from locus.embedding.textmap import KernelConfig, TextMap
+from locus.routing.folded_factors import FoldedFactors, fold
+from locus.routing.triangles import pack, triangle, unpack
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
+
+__all__ = ["FactorPredictor", "pack", "unpack"]
 
 _TEXT = "text."
 
@@ -68,13 +72,24 @@ class FactorPredictor:
         )
         return mean_T, features_Tk @ self.to_public_ke
 
-    def prepare(self, z_Md: Array) -> "PreparedFactors":
-        """Keep the numbers of the embeddings that are in use."""
-        return PreparedFactors(self, z_Md[:, : self.to_public_ke.shape[1]].astype(np.float64))
+    def prepare(self, z_Md: Array, covariance_Mu: Array | None = None) -> FoldedFactors:
+        """Fold the predictor and a pool into few products; within the tolerance of the plain path.
+
+        Args:
+            z_Md: embeddings of the pool.
+            covariance_Mu: their packed covariances (`pack`); None where places have no doubt.
+        """
+        z_Me = z_Md[:, : self.to_public_ke.shape[1]]
+        return fold(
+            self.text, self.with_offset, self.own_offset, self.to_public_ke, self.calibration,
+            z_Me, covariance_Mu,
+        )  # fmt: skip
 
     def probabilities(self, z_Md: Array, x_Tf: Array) -> Array:
-        """P(model answers query correctly), float32 [T, M]."""
-        return self.prepare(z_Md).probabilities(x_Tf)
+        """P(model answers query correctly), float32 [T, M], as the formula says, in float64."""
+        mean_T, g_Te = self.terms(x_Tf)
+        raw_TM = mean_T[:, None] + g_Te @ z_Md[:, : g_Te.shape[1]].T.astype(np.float64)
+        return self.calibration(bounded(raw_TM))
 
     def deviations(self, covariance_Mu: Array | None, x_Tf: Array) -> Array | None:
         """Standard deviation of the predicted score due to a model's place, [T, M].
@@ -87,7 +102,7 @@ class FactorPredictor:
             return None
         _, g_Te = self.terms(x_Tf)
         # g' C g over packed triangles, what is off the diagonal twice: one product for the pool.
-        rows, columns = _triangle(covariance_Mu.shape[1])
+        rows, columns = triangle(covariance_Mu.shape[1])
         twice_u = np.where(rows == columns, 1.0, 2.0)
         variance_TM = (g_Te[:, rows] * g_Te[:, columns] * twice_u) @ covariance_Mu.T.astype(float)
         deviation: Array = np.sqrt(np.maximum(variance_TM, 0)).astype(np.float32)
@@ -127,55 +142,3 @@ class FactorPredictor:
             Calibration(float(settings["intercept"]), float(settings["slope"])),
             encoder,
         )
-
-
-@dataclass(frozen=True)
-class PreparedFactors:
-    """A factor predictor with a pool's embeddings.
-
-    Attributes:
-        predictor: the predictor.
-        z_Me: the numbers of the embeddings that are in use.
-    """
-
-    predictor: FactorPredictor
-    z_Me: Floats
-
-    def probabilities(self, x_Tf: Array) -> Array:
-        """P(correct), float32 [T, M]: one product of small matrices once the text is read."""
-        mean_T, g_Te = self.predictor.terms(x_Tf)
-        raw_TM = mean_T[:, None] + g_Te @ self.z_Me.T
-        return self.predictor.calibration(bounded(raw_TM))
-
-
-def pack(covariance_Mee: Floats) -> Array:
-    """Upper triangles row by row, float32 [M, e (e + 1) / 2]."""
-    rows, columns = np.triu_indices(covariance_Mee.shape[1])
-    packed: Array = covariance_Mee[:, rows, columns].astype(np.float32)
-    return packed
-
-
-def unpack(packed_Mu: Array) -> Floats:
-    """Symmetric matrices [M, e, e] from what `pack` gave.
-
-    Raises:
-        ValueError: the width is no triangle number.
-    """
-    rows, columns = _triangle(packed_Mu.shape[1])
-    e = int(rows.max()) + 1
-    full = np.zeros((len(packed_Mu), e, e))
-    full[:, rows, columns] = packed_Mu
-    full[:, columns, rows] = packed_Mu
-    return full
-
-
-def _triangle(width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of so many packed numbers.
-
-    Raises:
-        ValueError: the width is no triangle number.
-    """
-    e = round((np.sqrt(8 * width + 1) - 1) / 2)
-    if e * (e + 1) // 2 != width or not e:
-        raise ValueError(f"{width} numbers are not the upper triangle of a square matrix")
-    return np.triu_indices(e)

@@ -149,6 +149,49 @@ def choose(
         PolicyError: shapes differ, a number is out of range, the policy asks for costs or lower
             bounds that are not given, or no model at all is allowed with a cost that is known.
     """
+    return _decide(*_asked(p_TM, policy, cost_M, lower_TM, allowed))
+
+
+def pick(
+    p_TM: ArrayLike,
+    policy: Policy,
+    *,
+    cost_M: ArrayLike | Sequence[float | None] | None = None,
+    lower_TM: ArrayLike | None = None,
+    allowed: ArrayLike | None = None,
+) -> Ints:
+    """The first choices alone: `choose(...).chosen_T`, without ranking the rest.
+
+    Args and errors are those of `choose`.
+
+    Returns:
+        Models [T]; -1 where nobody answers.
+    """
+    p, lower, cost, open_TM, policy, _ = _asked(p_TM, policy, cost_M, lower_TM, allowed)
+    if policy.kind == "budget":
+        return spend(p, cost, open_TM, float(policy.budget or 0))[0]
+    ranked = np.where(open_TM, _value(p, lower, cost, policy), -np.inf)
+    if np.isnan(cost).all():
+        first = ranked.argmax(axis=1)
+    else:
+        # Cheapest first, so that argmax takes the cheaper of two equal ones.
+        cheapest = np.argsort(cost, kind="stable")
+        first = cheapest[ranked[:, cheapest].argmax(axis=1)]
+    first[np.isneginf(ranked[np.arange(len(p)), first])] = -1
+    return np.asarray(first, dtype=np.int64)
+
+
+_Asked = tuple[Floats, Floats, Floats, Bools, Policy, tuple[int, ...]]
+
+
+def _asked(
+    p_TM: ArrayLike,
+    policy: Policy,
+    cost_M: ArrayLike | Sequence[float | None] | None,
+    lower_TM: ArrayLike | None,
+    allowed: ArrayLike | None,
+) -> _Asked:
+    """Check what `choose` and `pick` were given, and find who may answer."""
     p = _probabilities("p_TM", p_TM)
     n_queries, n_models = p.shape
     if n_models == 0:
@@ -179,7 +222,15 @@ def choose(
             raise PolicyError(f"lower_TM has shape {lower.shape}, p_TM {p.shape}")
     if policy.abstain_below is not None:
         open_TM &= (lower if policy.threshold_on == "lower" else p) >= policy.abstain_below
-    return _decide(p, lower, cost, open_TM, policy, unknown)
+    return p, lower, cost, open_TM, policy, unknown
+
+
+def _value(p: Floats, lower: Floats, cost: Floats, policy: Policy, price: float = 0.0) -> Floats:
+    """What ranks models; ``price`` is that of money under a budget."""
+    if policy.kind == "lower-bound":
+        return lower
+    weight = float(policy.price_weight or 0) if policy.kind == "cost-aware" else price
+    return p - weight * np.where(np.isnan(cost), 0, cost) if weight else p
 
 
 def _decide(
@@ -187,12 +238,10 @@ def _decide(
 ) -> Decision:
     at_most: float | None = None
     first_T: Ints | None = None
-    value = lower if policy.kind == "lower-bound" else p
-    if policy.kind == "cost-aware":
-        value = p - float(policy.price_weight or 0) * np.where(np.isnan(cost), 0, cost)
+    price = 0.0
     if policy.kind == "budget":
         first_T, price, at_most = spend(p, cost, open_TM, float(policy.budget or 0))
-        value = p - price * np.where(np.isnan(cost), 0, cost)
+    value = _value(p, lower, cost, policy, price)
     ranked = np.where(open_TM, value, -np.inf)
     if first_T is not None:
         # The choice within the budget comes first; who can't be paid for gets no ranking at all.

@@ -33,7 +33,30 @@ class PredictorError(RuntimeError):
 
 
 class PreparedPool(Protocol):
-    """A predictor with the embeddings of a pool folded in."""
+    """A predictor with the embeddings of a pool folded in; threads may share it.
+
+    A query's text is read once (`read`), and all else is found from that.
+    """
+
+    @property
+    def d_query(self) -> int:
+        """Width of a query encoding, which query features begin with."""
+        ...
+
+    def read(self, x_Tf: Array) -> Array:
+        """What the pool needs to know of each query, float32, one row a query."""
+        ...
+
+    def chances(self, read_Tx: Array) -> Array:
+        """P(correct) of the pool, float32 [T, M], from what `read` gave."""
+        ...
+
+    def doubts(self, read_Tx: Array, of_T: NDArray[np.int64] | None = None) -> Array | None:
+        """Standard deviation of P(correct) due to the models' places; None if unknown.
+
+        [T, M], or [T] if ``of_T`` names one model a query.
+        """
+        ...
 
     def probabilities(self, x_Tf: Array) -> Array:
         """P(correct), float32 [T, M]."""
@@ -57,8 +80,8 @@ class Predictor(Protocol):
         """Identity of the sentence encoder whose vectors it reads."""
         ...
 
-    def prepare(self, z_Md: Array) -> PreparedPool:
-        """Fold the embeddings of a pool in."""
+    def prepare(self, z_Md: Array, covariance_Mu: Array | None = None) -> PreparedPool:
+        """Fold the embeddings of a pool in, and how unsure they are."""
         ...
 
     def probabilities(self, z_Md: Array, x_Tf: Array) -> Array:

@@ -1,118 +1,56 @@
 """Routing a query never seen, from a published snapshot alone."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from locus import snapshots
 from locus.bank import Array
 from locus.encoding import TextEncoder, encoder_identity
-from locus.encoding.surface import surface
+from locus.encoding.surface import SURFACE, surface
 from locus.names import hint
-from locus.routing import predictor as predictors
 from locus.routing.explain import reason
-from locus.routing.policy import Decision, Floats, Ints, Policy, choose
+from locus.routing.policy import Bools, Decision, Floats, Ints, Policy, choose, pick
+from locus.routing.pool import Pool, places, prices
 from locus.routing.predictor import Predictor
+from locus.routing.routed import Away, Choice, Routed, Selected
+
+__all__ = ["Away", "Choice", "Routed", "Router", "RoutingError", "Selected", "prices"]
 
 _BEST = Policy()
+# Chances ranked at a time: in float64 256 KB, which stay in a core's cache.
+_CHANCES = 1 << 15
 
 
 class RoutingError(RuntimeError):
     """A query that can't be routed; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One candidate for a query.
-
-    Attributes:
-        rank: 1 is best.
-        model_id: the model.
-        p_correct: predicted probability that it answers correctly.
-        price_in_usd_per_mtok: its price for a million tokens read; None where unknown.
-        stand_ins: who answers in its place, nearest first.
-        lower_bound: p_correct less what the doubt about the model's place may take from it (normal
-            approximation, clipped to [0, 1]); None where the map knows no doubt.
-        price_usd_per_mtok: what policies count: a million tokens read, plus a million written
-            where that price is known; None where unknown.
-    """
-
-    rank: int
-    model_id: str
-    p_correct: float
-    price_in_usd_per_mtok: float | None
-    stand_ins: list[str]
-    lower_bound: float | None = None
-    price_usd_per_mtok: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Away:
-    """A model that can't be asked now.
-
-    Attributes:
-        model_id: the model.
-        would_answer: positions of the queries that it would have been chosen for.
-        stand_ins: models that may answer, nearest to it first.
-    """
-
-    model_id: str
-    would_answer: list[int]
-    stand_ins: list[str]
-
-
-@dataclass(frozen=True)
-class Routed:
-    """What `Router.decide` found, for T queries.
-
-    Attributes:
-        choices: for each query the candidates, best first; empty where nobody answers.
-        reasons: for each query why the first one was chosen, or why nobody answers.
-        away: one for each unavailable model.
-        unknown_price: models left out because the policy asks for a price and theirs is unknown.
-        cost: price of the first choices together; None where one is unknown.
-        expected: right answers expected of the first choices together.
-    """
-
-    choices: list[list[Choice]]
-    reasons: list[str]
-    away: list[Away]
-    unknown_price: list[str]
-    cost: float | None
-    expected: float
-
-
 class Router:
-    """Ranks a published pool for queries it has never seen; see `Router.load`."""
+    """Ranks a published pool for queries it has never seen; see `Router.load`.
+
+    A router is only read once it is made: threads may share it.
+    """
 
     def __init__(
         self,
         snapshot_id: str,
         predictor: Predictor,
         models: pl.DataFrame,
-        encoder: TextEncoder,
+        encoder: TextEncoder | None,
         stand_ins: dict[str, list[str]],
     ) -> None:
         self.snapshot_id = snapshot_id
         self.models: list[str] = models["model_id"].to_list()
-        self._z_Md = np.asarray(models["vector"].to_list(), dtype=np.float32)
-        self._covariance_Mu: Array | None = None
-        if "covariance" in models.columns and not models["covariance"].null_count():
-            self._covariance_Mu = np.asarray(models["covariance"].to_list(), dtype=np.float32)
+        self._at = {name: i for i, name in enumerate(self.models)}
+        self._z_Md, covariance_Mu = places(models)
         self._prices_in = models["price_in_usd_per_mtok"].to_list()
         self._prices_M = prices(models)
-        self._predictor = predictor
-        self._pool = predictor.prepare(self._z_Md)
+        self._pool = predictor.prepare(self._z_Md, covariance_Mu)
         self._encoder = encoder
         self._stand_ins = stand_ins
 
@@ -129,18 +67,104 @@ class Router:
             PredictorError: the predictor is unreadable or fails its own test vectors.
             RoutingError: the sentence encoder is not the one that the predictor was trained with.
         """
-        snapshot = snapshots.current(published)
-        predictor = predictors.read(snapshot.folder / "routing" / "predictor")
-        name = encoder or snapshot.manifest["lineage"]["encoder_name"]
-        if encoder_identity(name) != predictor.encoder:
+        pool = Pool.read(published)
+        name = encoder or pool.encoder_name
+        if encoder_identity(name) != pool.predictor.encoder:
             raise RoutingError(
-                f"snapshot {snapshot.snapshot_id} was made with the sentence encoder "
-                f"{predictor.encoder!r}, and {name!r} is {encoder_identity(name)!r}: install the "
-                "same one, or publish anew"
+                f"snapshot {pool.snapshot_id} was made with the sentence encoder "
+                f"{pool.predictor.encoder!r}, and {name!r} is {encoder_identity(name)!r}: install "
+                "the same one, or publish anew"
             )
-        models = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
-        table = json.loads((snapshot.folder / "routing" / "table.json").read_text("utf-8"))
-        return cls(snapshot.snapshot_id, predictor, models, TextEncoder(name), table["stand_ins"])
+        encoder_ = TextEncoder(name)
+        return cls(pool.snapshot_id, pool.predictor, pool.models, encoder_, pool.stand_ins)
+
+    @classmethod
+    def load_encoded(cls, published: Path) -> "Router":
+        """Load the current snapshot for a program that brings its own encodings.
+
+        It does all but read texts. That encodings are those of the predictor's encoder
+        (`locus.encoding.encoder_identity`) is up to the program.
+
+        Raises:
+            SnapshotError: nothing is published.
+            PredictorError: the predictor is unreadable or fails its own test vectors.
+        """
+        pool = Pool.read(published)
+        return cls(pool.snapshot_id, pool.predictor, pool.models, None, pool.stand_ins)
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """Features of T queries, float32 [T, f]: sentence encoding, then surface features.
+
+        Raises:
+            RoutingError: an empty query, or a router without a sentence encoder.
+        """
+        if not all(text.strip() for text in texts):
+            raise RoutingError("a query is empty: give the text that the model will be asked")
+        if self._encoder is None:
+            raise RoutingError(
+                "this router was loaded without a sentence encoder: use `Router.load`, or give "
+                "encodings to `decide_encoded` or `select`"
+            )
+        return np.concatenate([self._encoder.encode(texts), surface(texts)], axis=1)
+
+    def select(
+        self,
+        x_Tf: Array,
+        policy: Policy = _BEST,
+        *,
+        exclude: Sequence[str] = (),
+        only: Sequence[str] = (),
+        unavailable: Sequence[str] = (),
+        confidence: float = 0.95,
+    ) -> Selected:
+        """First choices alone, as arrays: what `decide` puts first, at full speed.
+
+        Args:
+            x_Tf: features of T queries, as `encode` gives them.
+            policy: how to choose; see `decide`, as for the rest.
+            exclude: models that may not answer.
+            only: the only models that may answer; none named means all.
+            unavailable: models that are down; here the same as ``exclude``.
+            confidence: of the lower bound, one-sided.
+
+        Raises:
+            RoutingError: features of another shape, or as `decide`.
+            PolicyError: see `locus.routing.policy`.
+        """
+        quantile = _quantile(confidence)
+        x_Tf = self._features(x_Tf)
+        up_M = None
+        if exclude or only or unavailable:
+            up_M = self._who(exclude, only, unavailable)[1]
+        read_Tx = self._pool.read(x_Tf)
+        n = len(read_Tx)
+        chosen_T = np.full(n, -1, dtype=np.int64)
+        p_T = np.full(n, np.nan, dtype=np.float32)
+        doubt_T: NDArray[np.float32] | None = None
+        # A budget is for all queries together; every other policy looks at one query at a time.
+        block = n or 1
+        if policy.kind != "budget":
+            block = max(16, _CHANCES // len(self.models))
+        cost_M = self._prices_M if policy.asks_cost else None
+        for start in range(0, n, block):
+            part_Bx = read_Tx[start : start + block]
+            p_BM = self._pool.chances(part_Bx)
+            lower_BM = self._lower(p_BM, part_Bx, quantile) if policy.asks_lower else None
+            if policy.asks_lower and lower_BM is None:
+                raise self._no_bounds()
+            first_B = pick(p_BM, policy, cost_M=cost_M, lower_TM=lower_BM, allowed=up_M)
+            chosen_T[start : start + block] = first_B
+            p_T[start : start + block] = p_BM[np.arange(len(first_B)), first_B]
+            doubt_B = self._pool.doubts(part_Bx, first_B)
+            if doubt_B is not None:
+                doubt_T = np.empty(n, dtype=np.float32) if doubt_T is None else doubt_T
+                doubt_T[start : start + block] = doubt_B
+        # For nobody the last model was looked up above.
+        p_T[chosen_T < 0] = np.nan
+        if doubt_T is None:
+            return Selected(chosen_T, p_T, None)
+        lower_T = np.clip(p_T - quantile * doubt_T, 0, 1).astype(np.float32)
+        return Selected(chosen_T, p_T, lower_T)
 
     def route(
         self,
@@ -166,6 +190,7 @@ class Router:
             only=only,
             unavailable=unavailable,
             confidence=confidence,
+            explain=False,
         ).choices
 
     def decide(
@@ -178,6 +203,7 @@ class Router:
         only: Sequence[str] = (),
         unavailable: Sequence[str] = (),
         confidence: float = 0.95,
+        explain: bool = True,
     ) -> Routed:
         """Rank the pool for each query by a policy, and say why.
 
@@ -189,73 +215,121 @@ class Router:
             only: the only models that may answer; none named means all.
             unavailable: models that are down: as ``exclude``, and it is said who steps in.
             confidence: of the lower bound, one-sided, from 0.5 up to below 1.
+            explain: whether to give reasons.
 
         Raises:
             RoutingError: an empty query, an unknown model, nobody left, or a policy that asks for
                 lower bounds where the map knows none.
             PolicyError: see `locus.routing.policy`.
         """
-        if not all(text.strip() for text in texts):
-            raise RoutingError("a query is empty: give the text that the model will be asked")
-        if not 0.5 <= confidence < 1:
-            raise RoutingError(f"the confidence is {confidence}: give 0.5 up to below 1")
-        for name in [*exclude, *only, *unavailable]:
-            self._check(name)
-        away = set(unavailable)
-        wanted = [m for m in self.models if (not only or m in set(only)) and m not in set(exclude)]
-        if not wanted:
-            raise RoutingError("every model of the pool is excluded: nobody is left to answer")
-        if not set(wanted) - away:
-            raise RoutingError("every model that may answer is unavailable: nobody is left")
-        x_Tf = np.concatenate([self._encoder.encode(texts), surface(texts)], axis=1)
-        p_TM = self._pool.probabilities(x_Tf).astype(np.float64)
-        lower_TM = self._lower(p_TM, x_Tf, confidence)
+        # What is wrong with the question is said before texts are encoded, which takes longest.
+        _quantile(confidence)
+        self._who(exclude, only, unavailable)
+        return self.decide_encoded(
+            self.encode(texts), k, exclude, policy,
+            only=only, unavailable=unavailable, confidence=confidence, explain=explain,
+        )  # fmt: skip
+
+    def decide_encoded(
+        self,
+        x_Tf: Array,
+        k: int = 3,
+        exclude: Sequence[str] = (),
+        policy: Policy = _BEST,
+        *,
+        only: Sequence[str] = (),
+        unavailable: Sequence[str] = (),
+        confidence: float = 0.95,
+        explain: bool = True,
+    ) -> Routed:
+        """As `decide`, for queries whose features [T, f] are at hand (`encode`).
+
+        Raises:
+            RoutingError: features of another shape, or as `decide`.
+            PolicyError: see `locus.routing.policy`.
+        """
+        quantile = _quantile(confidence)
+        wanted_M, up_M = self._who(exclude, only, unavailable)
+        read_Tx = self._pool.read(self._features(x_Tf))
+        p_TM = self._pool.chances(read_Tx).astype(np.float64)
+        lower_TM = self._lower(p_TM, read_Tx, quantile)
         if policy.asks_lower and lower_TM is None:
-            raise RoutingError(
-                f"the map of snapshot {self.snapshot_id} doesn't know how sure its places are, so "
-                "there are no lower bounds: use another policy, or make the map with the method "
-                "'factors'"
-            )
-        up_M = np.array([m in set(wanted) - away for m in self.models])
+            raise self._no_bounds()
         # Without a policy on prices, ties go to the lower index, as they always did.
         cost_M = self._prices_M if policy.asks_cost else None
         decision = choose(p_TM, policy, cost_M=cost_M, lower_TM=lower_TM, allowed=up_M)
         whole = decision
-        if away:
-            all_up_M = np.array([m in set(wanted) for m in self.models])
-            whole = choose(p_TM, policy, cost_M=cost_M, lower_TM=lower_TM, allowed=all_up_M)
+        if unavailable:
+            whole = choose(p_TM, policy, cost_M=cost_M, lower_TM=lower_TM, allowed=wanted_M)
         # The chosen one counts under every policy, whether or not it asks for prices.
         first = decision.chosen_T[decision.chosen_T >= 0]
         cost = float(self._prices_M[first].sum())
-        hidden = set(exclude) | away
-        return Routed(
-            [
-                self._choices(decision.ranking_TM[t], p_TM[t], lower_TM, t, k, hidden)
-                for t in range(len(texts))
-            ],
-            [
+        hidden = {*exclude, *unavailable}
+        rows = range(len(p_TM))
+        reasons = [""] * len(rows)
+        if explain:
+            reasons = [
                 reason(policy, decision, t, self.models, p_TM[t], self._prices_M, lower_TM)
-                for t in range(len(texts))
-            ],
+                for t in rows
+            ]
+        return Routed(
+            [self._choices(decision.ranking_TM[t], p_TM[t], lower_TM, t, k, hidden) for t in rows],
+            reasons,
             [self._away(m, up_M, whole) for m in dict.fromkeys(unavailable)],
             [self.models[i] for i in decision.unknown_cost],
             None if np.isnan(cost) else cost,
             decision.expected,
         )
 
-    def _check(self, name: str) -> None:
-        if name not in self.models:
+    def _features(self, x_Tf: Array) -> Array:
+        x_Tf = np.asarray(x_Tf, dtype=np.float32)
+        width = self._pool.d_query + len(SURFACE)
+        if x_Tf.ndim != 2 or x_Tf.shape[1] != width:
             raise RoutingError(
-                f"{name!r} is not in snapshot {self.snapshot_id}: "
-                + hint(name, self.models, "`locus models list` shows them")
+                f"features have the shape {list(x_Tf.shape)}; snapshot {self.snapshot_id} reads "
+                f"[queries, {width}], as `Router.encode` gives: an encoding of "
+                f"{self._pool.d_query} numbers, then {len(SURFACE)} of the surface"
             )
+        return x_Tf
 
-    def _lower(self, p_TM: Floats, x_Tf: Array, confidence: float) -> Floats | None:
-        deviation_TM = self._predictor.deviations(self._covariance_Mu, x_Tf)
+    def _who(
+        self, exclude: Sequence[str], only: Sequence[str], unavailable: Sequence[str]
+    ) -> tuple[Bools, Bools]:
+        """Models that may answer, and those of them that are up, bool [M]."""
+        wanted_M = np.full(len(self.models), not only)
+        wanted_M[self._positions(only)] = True
+        wanted_M[self._positions(exclude)] = False
+        if not wanted_M.any():
+            raise RoutingError("every model of the pool is excluded: nobody is left to answer")
+        up_M = wanted_M.copy()
+        up_M[self._positions(unavailable)] = False
+        if not up_M.any():
+            raise RoutingError("every model that may answer is unavailable: nobody is left")
+        return wanted_M, up_M
+
+    def _positions(self, names: Sequence[str]) -> list[int]:
+        for name in names:
+            if name not in self._at:
+                raise RoutingError(
+                    f"{name!r} is not in snapshot {self.snapshot_id}: "
+                    + hint(name, self.models, "`locus models list` shows them")
+                )
+        return [self._at[name] for name in names]
+
+    def _no_bounds(self) -> RoutingError:
+        return RoutingError(
+            f"the map of snapshot {self.snapshot_id} doesn't know how sure its places are, so "
+            "there are no lower bounds: use another policy, or make the map with the method "
+            "'factors'"
+        )
+
+    def _lower(
+        self, p_TM: NDArray[np.floating[Any]], read_Tx: Array, quantile: float
+    ) -> Floats | None:
+        deviation_TM = self._pool.doubts(read_Tx)
         if deviation_TM is None:
             return None
-        quantile = NormalDist().inv_cdf(confidence)
-        return np.asarray(np.clip(p_TM - quantile * deviation_TM, 0, 1))
+        return np.asarray(np.clip(p_TM - quantile * deviation_TM, 0, 1), dtype=np.float64)
 
     def _choices(
         self,
@@ -279,8 +353,8 @@ class Router:
             for rank, at in enumerate(ranking_M[ranking_M >= 0][:k].tolist(), start=1)
         ]
 
-    def _away(self, name: str, up_M: np.ndarray[Any, np.dtype[np.bool_]], whole: Decision) -> Away:
-        at = self.models.index(name)
+    def _away(self, name: str, up_M: Bools, whole: Decision) -> Away:
+        at = self._at[name]
         distance_M = np.linalg.norm(self._z_Md - self._z_Md[at], axis=1)
         near = [i for i in np.argsort(distance_M, kind="stable").tolist() if up_M[i]]
         return Away(
@@ -290,13 +364,7 @@ class Router:
         )
 
 
-def prices(models: pl.DataFrame) -> Floats:
-    """One price a model, [M]: USD for a million tokens read, plus a million written if known.
-
-    NaN where the price of reading is unknown.
-    """
-    read, written = (
-        models[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        for name in ("price_in_usd_per_mtok", "price_out_usd_per_mtok")
-    )
-    return np.asarray(read + np.nan_to_num(written, nan=0.0))
+def _quantile(confidence: float) -> float:
+    if not 0.5 <= confidence < 1:
+        raise RoutingError(f"the confidence is {confidence}: give 0.5 up to below 1")
+    return NormalDist().inv_cdf(confidence)

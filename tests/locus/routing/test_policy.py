@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from locus.routing.policy import Policy, PolicyError, choose, cost_quality_curve, hull_score
+from locus.routing.policy import (
+    Policy,
+    PolicyError,
+    choose,
+    cost_quality_curve,
+    hull_score,
+    pick,
+)
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +54,26 @@ def test_price_weight_cap_and_threshold() -> None:
     assert careful.abstained_T.tolist() == [False, True, False]
     assert careful.ranking_TM[0].tolist() == [1, 0, -1]
     assert careful.expected == pytest.approx(0.6 + 0.8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pools(), st.integers(0, 6), st.booleans())
+def test_picking_is_choosing_without_the_rest(
+    pool: tuple[Floats, Floats], setting: int, priced: bool
+) -> None:
+    p, cost = pool
+    given_: dict[str, Any] = {"lower_TM": p[:, ::-1]}
+    kinds = [Policy(), Policy("lower-bound"), Policy("abstain", abstain_below=setting / 8)]
+    if priced:
+        given_["cost_M"] = [None, *cost[1:]] if setting % 2 and len(cost) > 1 else cost
+        kinds += [
+            Policy("cost-aware", price_weight=setting / 4),
+            Policy("budget", budget=float(setting)),
+            Policy(price_cap=setting / 2),
+        ]
+    for policy in kinds:
+        expected = choose(p, policy, **given_).chosen_T
+        np.testing.assert_array_equal(pick(p, policy, **given_), expected)
 
 
 def test_lower_bounds_rank_and_abstain() -> None:
