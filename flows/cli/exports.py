@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Export scores: as logs of lm-eval, or in the format of Every Eval Ever.",
+    help="Export scores: as logs of lm-eval, in the format of Every Eval Ever, or as a data set.",
 )
 
 _FOLDER = Annotated[Path, typer.Argument(help="The folder to write; it must be empty or new.")]
@@ -58,6 +58,45 @@ def every_eval_ever(
     Example: `locus export every-eval-ever ./shared --organization "Our lab"`
     """
     _run("every-eval-ever", folder, model, task, dry_run, overwrite, organization)
+
+
+@app.command("dataset")
+def dataset(folder: _FOLDER, dry_run: _DRY = False, overwrite: _OVER = False) -> None:
+    """Write the current snapshot as a data set of Hugging Face's form (docs/exports.md).
+
+    Example: `locus export dataset ./map`
+    """
+    start_progress()
+    from tasks.exporting import export_dataset
+    from tasks.settings import load_settings
+
+    done = export_dataset(load_settings(), folder, dry_run=dry_run, overwrite=overwrite)
+    for note in done.notes:
+        say(f"note: {safe(note)}")
+    table(done.counts, "would be written" if dry_run else "written")
+    if done.n_replaced:
+        say(f"{done.n_replaced} files of the same name were replaced")
+
+
+@app.command("onnx")
+def onnx(
+    file: Annotated[Path, typer.Argument(help="The file to write, such as router.onnx.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+) -> None:
+    """Write the published predictor and its pool as one ONNX graph (docs/design/publication.md).
+
+    Example: `locus export onnx router.onnx`
+    """
+    from locus.routing.onnx_export import export_published
+    from tasks.settings import load_settings
+
+    pool = export_published(load_settings().published, file, overwrite)
+    say(
+        f"{pool.models.height} models of snapshot {pool.snapshot_id} went into {safe(file)}: "
+        f"it reads features of the encoder {safe(pool.predictor.encoder)}"
+    )
 
 
 def _run(

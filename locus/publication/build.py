@@ -11,6 +11,7 @@ import polars as pl
 from locus import similarity
 from locus.matrix import ScoreMatrix
 from locus.publication.content import Array, BuildFacts, SnapshotContent
+from locus.publication.emit.files import write_emitted
 from locus.publication.limits import DEFINITIONS
 from locus.publication.page import write_report
 from locus.publication.routing import Routing, route
@@ -53,6 +54,7 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
     table = routing.table
     _write_routing(content, routing, nearest, folder / "routing")
     _write_similarity(content, pairs, nearest, folder / "similarity")
+    write_emitted(content, table, routing.words, stand_ins(nearest), folder)
     correlation = similarity.distance_agreement_correlation(pairs)
     facts = BuildFacts(
         quality,

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from locus.publication.emit.endpoints import Endpoint
 from locus.publication.limits import DEFINITIONS, LIMITS
 from locus.routing.bounds import Calibrated, Check
 from locus.routing.predictor import Predictor
@@ -36,6 +37,7 @@ class SnapshotContent:
         new_models: ids added since the last snapshot.
         uncertainty_M: how unsure each place is, in units of P(correct); None where unknown.
         covariance_Mu: packed covariances of the places; None where unknown.
+        endpoints: addresses of models, as far as the registry gives them.
     """
 
     created_at: datetime
@@ -50,6 +52,7 @@ class SnapshotContent:
     new_models: list[str] = field(default_factory=list)
     uncertainty_M: Array | None = None
     covariance_Mu: Array | None = None
+    endpoints: list[Endpoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
