@@ -215,6 +215,7 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         lineage=lineage,
         new_models=_new_models(parent, models["model_id"].to_list()),
         endpoints=_endpoints(settings),
+        parent=parent,
     )  # fmt: skip
 
 

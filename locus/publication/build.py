@@ -76,7 +76,7 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
         routing.bound,
         routing.bound_check,
     )
-    write_report(content, facts, pairs, nearest, table, folder / "similarity" / "report.html")
+    write_report(content, facts, pairs, nearest, routing, folder / "similarity" / "report.html")
     (folder / "similarity" / "summary.md").write_text(
         _summary(content, facts, nearest), encoding="utf-8"
     )

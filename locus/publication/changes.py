@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from locus.publication.content import BuildFacts, SnapshotContent
 from locus.snapshots import Snapshot
 
 
@@ -23,7 +24,8 @@ class Changes:
         gone: models that only the old one has.
         revised: models of another revision, or placed by another number of scores.
         moved: model_id, moved (Euclidean distance between its two places), n_scores_old,
-            n_scores_new; the farthest first. Empty where ``same_map`` is false.
+            n_scores_new, doubt_old, doubt_new (uncertainty of its places, in the same unit where
+            the method knows one); the farthest first. Empty where ``same_map`` is false.
         flips: bucket, old_best, new_best, p_old, p_new (of the new best, before and now): buckets
             whose first model is another one.
         ranks: model_id, rank_old, rank_new, p_old, p_new in the bucket ``all``, the largest change
@@ -53,55 +55,106 @@ class Changes:
         }
 
 
+@dataclass(frozen=True)
+class Side:
+    """What is compared of a snapshot, published (`side`) or still being built.
+
+    Attributes:
+        snapshot_id: its id; how it is called, for one that has none yet.
+        checkpoint_id: the map that made it; None where the manifest doesn't say.
+        counts: figures by name, such as models and scores.
+        hits: hit@1 by method.
+        places: model_id, revision, n_scores, vector, uncertainty (NULL where unknown).
+        table: bucket, rank, model_id, p_correct; more columns are left alone.
+    """
+
+    snapshot_id: str
+    checkpoint_id: str | None
+    counts: Mapping[str, int]
+    hits: Mapping[str, float]
+    places: pl.DataFrame
+    table: pl.DataFrame
+
+
 def changes(old: Snapshot, new: Snapshot) -> Changes:
     """Compare two snapshots by their published files alone.
 
     Raises:
         OSError: a file of one of them is missing.
     """
-    before, after = _places(old), _places(new)
-    both = before.join(after, on="model_id", suffix="_new")
-    same_map = _lineage(old).get("checkpoint_id") == _lineage(new).get("checkpoint_id")
+    return compare(side(old), side(new))
+
+
+def side(snapshot: Snapshot) -> Side:
+    """Read what is compared of a published snapshot.
+
+    Raises:
+        OSError: a file of it is missing.
+    """
+    manifest = snapshot.manifest
+    places = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
+    if "uncertainty" not in places.columns:
+        places = places.with_columns(uncertainty=pl.lit(None, pl.Float32))
+    return Side(
+        snapshot.snapshot_id,
+        manifest.get("lineage", {}).get("checkpoint_id"),
+        manifest.get("counts", {}),
+        {one["method"]: one["hit1"] for one in manifest.get("routing_quality", [])},
+        places.select("model_id", "revision", "n_scores", "vector", "uncertainty"),
+        pl.read_parquet(
+            snapshot.folder / "routing" / "table.parquet",
+            columns=["bucket", "rank", "model_id", "p_correct"],
+        ),
+    )
+
+
+def being_built(content: SnapshotContent, facts: BuildFacts, table: pl.DataFrame) -> Side:
+    """The side of a snapshot that is still being built: it has no id and no manifest yet.
+
+    Args:
+        content: what it is made from.
+        facts: what its build found out.
+        table: its routing table.
+    """
+    unknown = [None] * content.models.height
+    uncertainty = unknown if content.uncertainty_M is None else content.uncertainty_M.tolist()
+    return Side(
+        f"{content.created_at:%Y-%m-%d %H:%M} UTC",
+        content.lineage.get("checkpoint_id"),
+        facts.counts,
+        {one.method: one.hit1 for one in facts.quality},
+        content.models.select("model_id", "revision", "n_scores").with_columns(
+            vector=pl.Series(content.z_Md.tolist(), dtype=pl.List(pl.Float32)),
+            uncertainty=pl.Series(uncertainty, dtype=pl.Float32),
+        ),
+        table,
+    )
+
+
+def compare(old: Side, new: Side) -> Changes:
+    """Compare two sides, of which the new one may not be published yet."""
+    both = old.places.join(new.places, on="model_id", suffix="_new")
+    # Two maps that nobody has named may be different ones.
+    same_map = old.checkpoint_id is not None and old.checkpoint_id == new.checkpoint_id
     revised = both.filter(
         (pl.col("revision") != pl.col("revision_new"))
         | (pl.col("n_scores") != pl.col("n_scores_new"))
     )
-    flips, ranks = _ranked(_table(old), _table(new))
+    flips, ranks = _ranked(old.table, new.table)
+    before, after = (set(one.places["model_id"]) for one in (old, new))
     return Changes(
         old.snapshot_id,
         new.snapshot_id,
         same_map,
-        _both(old.manifest.get("counts", {}), new.manifest.get("counts", {})),
-        sorted(set(after["model_id"]) - set(before["model_id"])),
-        sorted(set(before["model_id"]) - set(after["model_id"])),
+        _both(old.counts, new.counts),
+        sorted(after - before),
+        sorted(before - after),
         sorted(revised["model_id"]),
         _moved(both if same_map else both.clear()),
         flips,
         ranks,
-        _both(_hits(old), _hits(new)),
+        _both(old.hits, new.hits),
     )
-
-
-def _places(snapshot: Snapshot) -> pl.DataFrame:
-    return pl.read_parquet(
-        snapshot.folder / "similarity" / "embeddings.parquet",
-        columns=["model_id", "revision", "n_scores", "vector"],
-    )
-
-
-def _table(snapshot: Snapshot) -> pl.DataFrame:
-    return pl.read_parquet(
-        snapshot.folder / "routing" / "table.parquet",
-        columns=["bucket", "rank", "model_id", "p_correct"],
-    )
-
-
-def _lineage(snapshot: Snapshot) -> dict[str, Any]:
-    return dict(snapshot.manifest.get("lineage", {}))
-
-
-def _hits(snapshot: Snapshot) -> dict[str, float]:
-    return {one["method"]: one["hit1"] for one in snapshot.manifest.get("routing_quality", [])}
 
 
 def _both(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -115,11 +168,17 @@ def _moved(both: pl.DataFrame) -> pl.DataFrame:
         old, new = (np.asarray(both[c].to_list(), np.float64) for c in ("vector", "vector_new"))
         distance = np.linalg.norm(new - old, axis=1)
     return (
-        both.select("model_id", n_scores_old="n_scores", n_scores_new="n_scores_new")
+        both.select(
+            "model_id",
+            n_scores_old="n_scores",
+            n_scores_new="n_scores_new",
+            doubt_old="uncertainty",
+            doubt_new="uncertainty_new",
+        )
         .with_columns(moved=pl.Series(distance, dtype=pl.Float64))
         .filter(pl.col("moved") > 0)
         .sort("moved", "model_id", descending=[True, False])
-        .select("model_id", "moved", "n_scores_old", "n_scores_new")
+        .select("model_id", "moved", "n_scores_old", "n_scores_new", "doubt_old", "doubt_new")
     )
 
 

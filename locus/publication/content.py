@@ -13,6 +13,7 @@ from locus.publication.limits import DEFINITIONS, LIMITS
 from locus.routing.bounds import Calibrated, Check
 from locus.routing.predictor import Predictor
 from locus.routing.quality import Quality
+from locus.snapshots import Snapshot
 
 Array = NDArray[np.float32]
 
@@ -38,6 +39,7 @@ class SnapshotContent:
         uncertainty_M: how unsure each place is, in units of P(correct); None where unknown.
         covariance_Mu: packed covariances of the places; None where unknown.
         endpoints: addresses of models, as far as the registry gives them.
+        parent: the snapshot that is current until this one is; None before the first.
     """
 
     created_at: datetime
@@ -53,6 +55,7 @@ class SnapshotContent:
     uncertainty_M: Array | None = None
     covariance_Mu: Array | None = None
     endpoints: list[Endpoint] = field(default_factory=list)
+    parent: Snapshot | None = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,20 @@
 """From a snapshot's content to the frames of the similarity report."""
 
+import logging
 from pathlib import Path
 
 import polars as pl
 
 from locus import similarity
+from locus.publication.changes import being_built, compare, side
 from locus.publication.content import BuildFacts, SnapshotContent
 from locus.publication.limits import LIMITS
-from locus.report import ReportData, write
+from locus.publication.routing import Routing
+from locus.report import FRAMES, ReportData, Since, write
+from locus.report.data import FIRST
+from locus.routing.table import ALL, TASK, TOPIC, best_for_the_money
+
+log = logging.getLogger(__name__)
 
 # Linkage of a large pool is slow and its picture unreadable; such a map has one colour.
 _CLUSTERED_UP_TO = 1500
@@ -18,10 +25,20 @@ def write_report(
     facts: BuildFacts,
     pairs: pl.DataFrame,
     nearest: pl.DataFrame,
-    table: pl.DataFrame,
+    routing: Routing,
     path: Path,
 ) -> None:
-    """Render the report of a snapshot into one HTML file."""
+    """Render the report of a snapshot into one HTML file.
+
+    Args:
+        content: what the snapshot is made from.
+        facts: what its build found out.
+        pairs: as `locus.similarity.pairs` returns it.
+        nearest: as `locus.similarity.nearest` returns it.
+        routing: the routing part.
+        path: the file.
+    """
+    since, not_compared = _since(content, facts, routing.table)
     data = ReportData(
         title="Map of models",
         snapshot_id=f"{content.created_at:%Y-%m-%d %H:%M} UTC",
@@ -30,17 +47,68 @@ def write_report(
         models=_models(content),
         pairs=pairs,
         neighbours=nearest,
-        routing=table,
+        buckets=_buckets(routing),
+        routing=routing.table,
         task_accuracy=_task_accuracy(content.scores),
         routing_quality={
             _method_key(q.method): {"hit@1": q.hit1, "low": q.low, "high": q.high, "n": q.n}
             for q in facts.quality
         },
         new_models=content.new_models,
+        since=since,
+        not_compared=not_compared,
         lineage=content.lineage,
         limits=LIMITS,
     )
     write(data, path)
+
+
+def _buckets(routing: Routing) -> pl.DataFrame:
+    """Buckets with kind, words and best for the money: all, then tasks, then topics."""
+    rows = [
+        {
+            "bucket": str(bucket),
+            "kind": rows["kind"][0],
+            "words": ", ".join(routing.words.get(str(bucket), ())) or None,
+            "best_for_the_money": best_for_the_money(rows),
+        }
+        for (bucket,), rows in routing.table.group_by("bucket", maintain_order=True)
+    ]
+    kinds = (ALL, TASK, TOPIC)
+    rows.sort(key=lambda row: (kinds.index(row["kind"]), row["bucket"]))
+    return pl.DataFrame(rows, schema=FRAMES["buckets"])
+
+
+def _since(
+    content: SnapshotContent, facts: BuildFacts, table: pl.DataFrame
+) -> tuple[Since | None, str]:
+    """What changed since the parent, or why nothing is compared."""
+    if content.parent is None:
+        return None, FIRST
+    try:
+        before = side(content.parent)
+    except (OSError, KeyError, pl.exceptions.PolarsError) as error:
+        # Publishing mends a damaged parent; the comparison must not stand in its way.
+        parent = content.parent.snapshot_id
+        log.error(
+            "files of the last snapshot, %s, can't be read, so the report compares nothing; "
+            "the one being built takes its place: %s",
+            parent,
+            error,
+        )
+        return None, f"Files of the last snapshot, {parent}, are damaged: nothing is compared."
+    found = compare(before, being_built(content, facts, table))
+    return Since(
+        found.old,
+        found.same_map,
+        found.added,
+        found.gone,
+        found.revised,
+        found.moved,
+        found.flips,
+        found.ranks,
+        {_method_key(method): both for method, both in found.quality.items()},
+    ), ""
 
 
 def _method_key(method: str) -> str:

@@ -26,6 +26,9 @@ SYMBOLS = (
 )
 """A second channel beside colour, so that groups can be told apart without seeing hues."""
 
+HEAT_SHARE = 0.86
+"""Share of the width that the heat map keeps when the dendrogram stands beside it."""
+
 _AXIS = {
     "showgrid": True,
     "gridcolor": "--grid",
@@ -126,8 +129,13 @@ def model_map(data: ReportData, groups: Sequence[dict[str, Any]]) -> dict[str, A
     return {"data": [*traces, labels], "layout": layout}
 
 
-def heat_map(n_models: int) -> dict[str, Any]:
-    """The heat map without its cells, which the page's script unpacks from the triangle."""
+def heat_map(n_models: int, with_tree: bool = False) -> dict[str, Any]:
+    """The heat map without its cells, which the page's script unpacks from the triangle.
+
+    Args:
+        n_models: rows of the heat map.
+        with_tree: room for the dendrogram, whose lines the page's script draws, at the right.
+    """
     few = n_models <= 60
     cells = {
         "type": "heatmap",
@@ -149,15 +157,39 @@ def heat_map(n_models: int) -> dict[str, Any]:
         "tickfont": {"size": 11, "color": "--ink"},
         "fixedrange": False,
     }
+    tree: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "tree",
+        "xaxis": "x2",
+        "yaxis": "y",
+        "hoverinfo": "skip",
+        "line": {"color": "--quiet", "width": 1.25 if few else 0.75},
+    }
     return {
         "data": [
             {**cells, "name": "agreement", "colorscale": scale("agree", range(5))},
             {**cells, "name": "distance", "colorscale": scale("near", range(4, -1, -1))},
             {**cells, "name": "missing", "colorscale": [[0, "--missing"], [1, "--missing"]]},
+            *([tree] if with_tree else []),
         ],
         "layout": {
             **_LAYOUT,
-            "xaxis": {**axis, "tickangle": -90},
-            "yaxis": {**axis, "autorange": "reversed"},
+            "xaxis": {**axis, "tickangle": -90, "domain": [0, HEAT_SHARE if with_tree else 1]},
+            # From the first row's upper edge to the last one's lower: lines alone would get a rim.
+            "yaxis": {**axis, "range": [n_models - 0.5, -0.5]},
+            **(
+                {
+                    "xaxis2": {
+                        **_AXIS,
+                        "showgrid": False,
+                        "domain": [HEAT_SHARE + 0.01, 1],
+                        "fixedrange": True,
+                        "anchor": "y",
+                    }
+                }
+                if with_tree
+                else {}
+            ),
         },
     }

@@ -3,11 +3,17 @@
 Three walls stand between hostile text and the reader: Jinja escapes everything on the way into the
 page, JSON is escaped so that it can't close its element, and a Content-Security-Policy lets no
 script run but the page's own (by hash) and lets nothing be fetched at all.
+
+Plotly is four fifths of a page that carries it plainly, so it travels deflated, as base64; the
+page's script unpacks it and runs it as a script of its own, which the policy allows because the
+hash of its source is listed. Everything else stays plain: the tables need no unpacking.
 """
 
 import base64
 import hashlib
 import json
+import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +27,8 @@ from locus.durable import whole_file
 from locus.report.data import ReportData
 from locus.report.figures import heat_map, model_map
 from locus.report.payload import RANKS, pack
+from locus.report.since import in_words
+from locus.routing.table import MONEY_MARGIN
 from locus.similarity import distance_agreement_correlation
 
 METHOD_NAMES = {
@@ -31,7 +39,7 @@ METHOD_NAMES = {
     "locus": "Routed by this map",
 }
 _BASELINES = ("best_single", "best_single_in_hindsight", "random", "oracle")
-_SCRIPTS = ("core.js", "tables.js", "figures.js", "report.js")
+_SCRIPTS = ("core.js", "tables.js", "since.js", "figures.js", "report.js")
 
 
 def render(data: ReportData) -> str:
@@ -48,10 +56,10 @@ def render(data: ReportData) -> str:
     content = payload.content
     figures = {
         "map": model_map(data, content["groups"]),
-        "heat": heat_map(len(content["heat"]["order"])),
+        "heat": heat_map(len(content["heat"]["order"]), bool(content["heat"]["tree"])),
     }
     own = "\n".join(_asset(name) for name in _SCRIPTS)
-    scripts = [Markup(_plotly()), Markup(f"(() => {{\n{own}}})();")]  # noqa: S704
+    script = Markup(f"(() => {{\n{own}}})();")  # noqa: S704
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -67,11 +75,15 @@ def render(data: ReportData) -> str:
             tracking=_tracking(data),
             caps=payload.caps,
             ranks=RANKS,
+            money_margin=100 * MONEY_MARGIN,
             counts={name: len(content[name]["model"]) for name in ("neighbours", "tasks")}
-            | {"routing": len(content["routing"]), "heat": len(content["heat"]["order"])},
+            | {"routing": len(content["routing"]["in"]), "heat": len(content["heat"]["order"])},
+            has_tree=bool(content["heat"]["tree"]),
+            since=_since(data),
             css=Markup(_asset("report.css")),  # noqa: S704
-            policy=_policy(scripts),
-            scripts=scripts,
+            policy=_policy([_plotly(), script]),
+            plotly=_packed_plotly(),
+            script=script,
             content_json=embedded_json(content),
             figures_json=embedded_json(figures),
         )
@@ -115,12 +127,18 @@ def _plotly() -> str:
 
 
 @cache
+def _packed_plotly() -> str:
+    """Plotly's source in zlib's format, as base64: letters that no page can trip over."""
+    return base64.b64encode(zlib.compress(_plotly().encode("utf-8"), 9)).decode("ascii")
+
+
+@cache
 def _asset(name: str) -> str:
     """Text of one of our own style sheets or scripts."""
     return files("locus.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: list[Markup]) -> str:
+def _policy(scripts: Sequence[str]) -> str:
     """A policy under which only ``scripts`` run and nothing is fetched, not even a picture.
 
     ``data:`` pictures are Plotly's own drawing of heat maps; it also sets styles from its script.
@@ -149,6 +167,33 @@ def _quality(data: ReportData) -> list[dict[str, Any]]:
         }
         for method, quality in data.routing_quality.items()
     ]
+
+
+def _since(data: ReportData) -> dict[str, Any] | None:
+    """Words and small tables of what changed; None where nothing was compared."""
+    if data.since is None:
+        return None
+    now = {row["key"]: row for row in _quality(data)}
+    hits = [
+        {
+            "name": METHOD_NAMES.get(method, method),
+            "before": _percent(before),
+            "now": _percent(after),
+            "change": round(100 * (after - before), 1),
+            "low": now.get(method, {}).get("low"),
+            "high": now.get(method, {}).get("high"),
+        }
+        for method, (before, after) in data.since.quality.items()
+    ]
+    return {
+        "snapshot": data.since.snapshot,
+        "same_map": data.since.same_map,
+        "lists": in_words(data.since),
+        "hits": hits,
+        "moved": data.since.moved.height,
+        "flips": data.since.flips.height,
+        "ranks": data.since.other_ranks.height,
+    }
 
 
 def _percent(share: float | int | None) -> float | None:

@@ -11,9 +11,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from locus.report.data import ReportData
-from locus.similarity import dendrogram_order, distance_matrix
+from locus.report.digits import significant, thousandths
+from locus.report.since import caps_of, pack_since
+from locus.similarity import (
+    DisagreementMap,
+    calibrated_disagreement,
+    dendrogram_order,
+    distance_matrix,
+)
 
 HEAT_MODELS = 150
 NEIGHBOUR_ROWS = 8_000
@@ -30,23 +38,20 @@ class Payload:
     caps: dict[str, str]
 
 
-def thousandths(share: pl.Series) -> list[int | None]:
-    """Shares in [0, 1] as whole thousandths; NULL stays NULL."""
-    return (share * 1000).round().cast(pl.Int64).to_list()
-
-
 def pack(data: ReportData) -> Payload:
     """Pack checked data for the page."""
     ids = data.models["model_id"].to_list()
     at = pl.DataFrame({"model_id": ids}, schema={"model_id": pl.String}).with_row_index("at")
-    caps = dict.fromkeys(("neighbours", "tasks", "heat"), "")
+    caps = dict.fromkeys(("neighbours", "tasks", "heat"), "") | caps_of(data.since)
+    curve = _expected(data.pairs)
     content = {
         "models": _models(data),
         "groups": groups(data.models),
-        "neighbours": _neighbours(data, at, caps),
+        "neighbours": _neighbours(data, at, caps, curve),
         "routing": _routing(data, at),
         "tasks": _tasks(data, at, caps),
-        "heat": _heat(data, at, caps),
+        "heat": _heat(data, at, caps, curve),
+        "since": pack_since(data.since),
     }
     return Payload(content, caps)
 
@@ -58,7 +63,7 @@ def _models(data: ReportData) -> dict[str, Any]:
         "id": models["model_id"].to_list(),
         "org": models["org"].to_list(),
         "family": models["family"].to_list(),
-        "params": [_significant(value) for value in models["params_b"]],
+        "params": [significant(value) for value in models["params_b"]],
         "n": models["n_scores"].to_list(),
         "accuracy": thousandths(models["accuracy"]),
         "cluster": models["cluster"].to_list(),
@@ -88,7 +93,34 @@ def groups(models: pl.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _neighbours(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str, Any]:
+def _expected(pairs: pl.DataFrame) -> DisagreementMap | None:
+    """From distance to expected disagreement, learned from this pool; None without answers.
+
+    Pairs that were thinned to near ones give a curve for near ones only, which is what is shown.
+    """
+    known = pairs.drop_nulls(["euclidean_distance", "observed_agreement"]).filter(
+        pl.col("n_common") > 0
+    )
+    if known.is_empty():
+        return None
+    return calibrated_disagreement(
+        known["euclidean_distance"].to_numpy(),
+        1 - known["observed_agreement"].to_numpy(),
+        known["n_common"].to_numpy(),
+    )
+
+
+def _agreement_at(distance: pl.Series, curve: DisagreementMap | None) -> list[int | None]:
+    """Expected agreement at each distance, in thousandths; NULL where unknown."""
+    if curve is None:
+        return [None] * len(distance)
+    rate = curve(distance.fill_null(float("nan")).to_numpy())
+    return thousandths(pl.Series(1 - rate).fill_nan(None))
+
+
+def _neighbours(
+    data: ReportData, at: pl.DataFrame, caps: dict[str, str], curve: DisagreementMap | None
+) -> dict[str, Any]:
     rows = data.neighbours.sort("model_id", "rank")
     keep = rows["rank"].max()
     while isinstance(keep, int) and keep > 1 and rows.height > NEIGHBOUR_ROWS:
@@ -106,7 +138,8 @@ def _neighbours(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dic
         "model": rows["at"].to_list(),
         "rank": rows["rank"].to_list(),
         "neighbour": rows["other"].to_list(),
-        "distance": [_significant(value) for value in rows["euclidean_distance"]],
+        "distance": [significant(value) for value in rows["euclidean_distance"]],
+        "expected": _agreement_at(rows["euclidean_distance"], curve),
         "agreement": thousandths(rows["observed_agreement"]),
         "low": thousandths(rows["agreement_low"]),
         "high": thousandths(rows["agreement_high"]),
@@ -114,23 +147,36 @@ def _neighbours(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dic
     }
 
 
-def _routing(data: ReportData, at: pl.DataFrame) -> list[dict[str, Any]]:
-    rows = data.routing.filter(pl.col("rank").is_between(1, RANKS)).join(at, on="model_id")
-    rows = rows.sort("rank", "model_id")
-    picks: dict[str, list[list[int | None]]] = {
-        bucket: [] for bucket in data.routing["bucket"].unique(maintain_order=True)
+def _routing(data: ReportData, at: pl.DataFrame) -> dict[str, Any]:
+    """Buckets in their order, and the rows to show of each: the first ranks and the best buy."""
+    named = data.buckets.unique("bucket", keep="first", maintain_order=True)
+    rest = data.routing.select("bucket").unique(maintain_order=True).join(named, "bucket", "anti")
+    buckets = (
+        pl.concat([named, rest], how="diagonal")
+        .join(data.routing, on="bucket", how="semi", maintain_order="left")
+        .with_row_index("in")
+    )
+    money = pl.col("model_id").eq_missing(pl.col("best_for_the_money"))
+    rows = (
+        data.routing.join(buckets, on="bucket")
+        .join(at, on="model_id")
+        .with_columns(money=money)
+        .filter(pl.col("rank").is_between(1, RANKS) | pl.col("money"))
+        .sort("in", "rank", "model_id")
+    )
+    return {
+        "bucket": buckets["bucket"].to_list(),
+        "kind": buckets["kind"].to_list(),
+        "words": buckets["words"].to_list(),
+        "in": rows["in"].to_list(),
+        "rank": rows["rank"].to_list(),
+        "model": rows["at"].to_list(),
+        "chance": thousandths(rows["p_correct"]),
+        "low": thousandths(rows["lower_bound"]),
+        "observed": thousandths(rows["observed_accuracy"]),
+        "n": rows["n_observed"].to_list(),
+        "money": rows["money"].cast(pl.Int8).to_list(),
     }
-    for bucket, *pick in zip(
-        rows["bucket"],
-        rows["at"],
-        thousandths(rows["p_correct"]),
-        thousandths(rows["lower_bound"]),
-        rows["n_observed"],
-        thousandths(rows["observed_accuracy"]),
-        strict=True,
-    ):
-        picks[bucket].append(pick)
-    return [{"bucket": bucket, "picks": found} for bucket, found in picks.items() if found]
 
 
 def _tasks(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str, Any]:
@@ -163,8 +209,10 @@ def _tasks(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str
     return {"names": names, "model": list(cells), "cells": list(cells.values())}
 
 
-def _heat(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str, Any]:
-    """The heat map's upper triangle, row by row, in the order of the dendrogram."""
+def _heat(
+    data: ReportData, at: pl.DataFrame, caps: dict[str, str], curve: DisagreementMap | None
+) -> dict[str, Any]:
+    """The heat map's upper triangle, row by row, in the order of the dendrogram, and that tree."""
     shown = at.join(data.models.select("model_id", "n_scores"), on="model_id")
     if shown.height > HEAT_MODELS:
         caps["heat"] = (
@@ -182,16 +230,21 @@ def _heat(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str,
     distances_BB = distance_matrix(pairs, ids)
     # A pair without a distance is put far away for the order only; its cell stays empty.
     far = np.nanmax(distances_BB, initial=0)
-    order = dendrogram_order(np.where(np.isnan(distances_BB), far, distances_BB)).order
+    tree, order = dendrogram_order(np.where(np.isnan(distances_BB), far, distances_BB))
     upper = np.triu_indices(len(ids), k=1)
 
     def triangle(column: str) -> pl.Series:
         matrix_BB = distance_matrix(pairs, ids, column)[np.ix_(order, order)]
         return pl.Series(matrix_BB[upper]).fill_nan(None)
 
+    # A tree over stand-in distances or over part of the pool would show what is not there.
+    whole = not caps["heat"] and not np.isnan(distances_BB).any()
+    distances = triangle("euclidean_distance")
     return {
         "order": shown["at"].gather(order).to_list(),
-        "distance": [_significant(value) for value in triangle("euclidean_distance")],
+        "tree": _merges(tree, order) if whole else [],
+        "distance": [significant(value) for value in distances],
+        "expected": _agreement_at(distances, curve),
         "agreement": thousandths(triangle("observed_agreement")),
         "low": thousandths(triangle("agreement_low")),
         "high": thousandths(triangle("agreement_high")),
@@ -199,6 +252,17 @@ def _heat(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str,
     }
 
 
-def _significant(value: float | None, digits: int = 4) -> float | None:
-    """A number with ``digits`` significant digits, which is all that the page shows."""
-    return None if value is None else float(f"{value:.{digits}g}")
+def _merges(
+    linkage: NDArray[np.float64], order: NDArray[np.int64]
+) -> list[list[float | int | None]]:
+    """Merges of the tree: two nodes and their distance.
+
+    Below B a node is a row of the heat map, from B on it is a merge by its number.
+    """
+    row = np.empty(len(order), dtype=np.int64)
+    row[order] = np.arange(len(order))
+
+    def node(number: float) -> int:
+        return int(row[int(number)]) if number < len(order) else int(number)
+
+    return [[node(a), node(b), significant(float(at))] for a, b, at in linkage[:, :3]]

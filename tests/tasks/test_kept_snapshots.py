@@ -151,7 +151,7 @@ def test_what_changed(settings: Settings) -> None:
     )
     found = changes(old, new)
     assert (found.added, found.gone, found.revised) == (["org/d"], ["org/c"], ["org/a"])
-    assert found.moved.rows() == [("org/a", 5.0, 10, 11)]
+    assert found.moved.rows() == [("org/a", 5.0, 10, 11, None, None)]
     assert found.flips.rows() == [("all", "org/a", "org/b", pytest.approx(0.8), 0.9)]
     assert found.ranks.select("model_id", "rank_old", "rank_new").rows() == [
         ("org/a", 1, 3), ("org/b", 2, 1), ("org/c", 3, 2),

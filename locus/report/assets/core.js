@@ -29,11 +29,14 @@ const range = (low, high) =>
 const parameters = (billions) =>
   billions === null ? "–" : billions >= 1 ? `${Number(billions.toPrecision(3))} B` : `${Number((billions * 1000).toPrecision(3))} M`;
 
-function modelName(index) {
-  const id = models.id[index];
+function nameOf(id) {
   const cut = id.lastIndexOf("/") + 1;
   const org = cut > 0 ? el("span", { class: "org" }, id.slice(0, cut)) : null;
-  const name = el("bdi", { class: "name" }, org, el("span", { class: "own" }, id.slice(cut)));
+  return el("bdi", { class: "name" }, org, el("span", { class: "own" }, id.slice(cut)));
+}
+
+function modelName(index) {
+  const name = nameOf(models.id[index]);
   return models.new[index] ? el("span", {}, name, " ", el("span", { class: "tag" }, "new")) : name;
 }
 

@@ -5,6 +5,26 @@ const CONFIG = { displayModeBar: false, responsive: false, scrollZoom: false, sh
 const coarse = matchMedia("(pointer: coarse)").matches;
 const heat = content.heat;
 
+// The drawing library travels deflated. It runs as a script element of its own, which the page's
+// policy allows by the hash of exactly this text.
+async function unpackPlotly() {
+  const packed = document.getElementById("plotly");
+  const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+  const source = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  const script = document.createElement("script");
+  script.textContent = source;
+  document.head.append(script);
+  packed.remove();
+  if (!window.Plotly) throw new Error("the drawing library did not start");
+}
+
+// A browser from before 2023 can't unpack it: the tables hold the same, and say so where figures would be.
+function withoutFigures() {
+  for (const figure of document.querySelectorAll("figure")) {
+    figure.replaceChildren(el("p", { class: "cap" }, "This browser is too old to draw figures. The tables on this page hold the same models and pairs."));
+  }
+}
+
 // Replace the names of custom properties by their values, but only where a colour or a font belongs:
 // a model may well be called "--ink".
 function painted(value, key = "") {
@@ -247,11 +267,25 @@ const heatZ = {
   }),
 };
 
+// The tree's lines: each merge is a bracket between its two branches, at the distance where they meet.
+function treeLines() {
+  const nodes = heat.order.map((_, row) => ({ x: 0, y: row }));
+  const [x, y] = [[], []];
+  for (const [one, other, far] of heat.tree) {
+    const [a, b] = [nodes[one], nodes[other]];
+    x.push(a.x, far, far, b.x, null);
+    y.push(a.y, a.y, b.y, b.y, null);
+    nodes.push({ x: far, y: (a.y + b.y) / 2 });
+  }
+  return { x, y };
+}
+
 function heatSpec() {
   const width = heatPlot.clientWidth;
   const size = heat.order.length;
   const layout = painted(specs.heat.layout);
-  const cell = (width - 8) / size;
+  const share = layout.xaxis.domain[1];
+  const cell = ((width - 8) * share) / size;
   const labels = size <= 60 && width >= 520;
   const phone = size <= 24 && width < 520;
   for (const axis of [layout.xaxis, layout.yaxis]) {
@@ -268,10 +302,13 @@ function heatSpec() {
   const longest = Math.max(...names.map((name) => textWidth(name, layout.yaxis.tickfont.size)));
   const margin = labels || phone ? Math.min(longest + 10, labels ? 190 : 110) : 4;
   layout.margin = { l: margin, r: 4, t: 4, b: labels ? margin : 4, pad: 2 };
-  layout.height = width - margin + layout.margin.b + 4;
+  // Cells are squares.
+  layout.height = (width - margin - 4) * share + layout.margin.b + 4;
   layout.width = width;
+  // The root's line stands inside the picture, not on its edge.
+  if (heat.tree.length) layout.xaxis2.range = [0, 1.04 * (heat.tree.at(-1)[2] || 1)];
   layout.dragmode = coarse || size <= 60 ? false : "zoom";
-  const data = painted(specs.heat.data).map((trace) => ({ ...trace, z: heatZ[trace.name] }));
+  const data = painted(specs.heat.data).map((trace) => (trace.name === "tree" ? { ...trace, ...treeLines() } : { ...trace, z: heatZ[trace.name] }));
   if (cell < 14) for (const trace of data) trace.xgap = trace.ygap = size <= 60 ? 1 : 0;
   return [data, layout, CONFIG];
 }
@@ -284,6 +321,7 @@ function pairWords(row, column) {
       ["Agreement", `${percent(heat.agreement[at])} (${range(heat.low[at], heat.high[at])})`],
       ["Common queries", count(heat.n[at])],
       ["Distance", decimal(heat.distance[at])],
+      ["Expected at that distance", percent(heat.expected[at])],
     ],
   };
 }

@@ -1,11 +1,14 @@
 // Starts the page: tables first (they are light), then figures, then what reacts to the reader.
 
+sinceTables();
 neighbourTable();
 routingTable();
 taskTable();
-Promise.all([startMap(), startHeat()]).then(() => {
-  document.documentElement.dataset.ready = "true";
-});
+unpackPlotly()
+  .then(() => Promise.all([startMap(), startHeat()]), withoutFigures)
+  .then(() => {
+    document.documentElement.dataset.ready = "true";
+  });
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawFigures);
 

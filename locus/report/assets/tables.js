@@ -5,10 +5,10 @@ const narrow = matchMedia("(max-width: 40rem)").matches;
 
 // columns: { label, number, class, sort(row) -> number|string|null, cell(td, row) }
 // repeats(row, previous): the row goes on about the same thing, so its heading is drawn quietly.
-function dataTable(id, { kind, caption, columns, rows, search, pageSize, searchLabel, order, stack, repeats }) {
+function dataTable(id, { kind, caption, columns, rows, search, pageSize, searchLabel, order, stack, repeats, empty }) {
   const mount = document.getElementById(`${id}-table`);
   if (!rows.length) {
-    mount.append(el("p", { class: "soft" }, "Nothing has been published here yet."));
+    mount.append(el("p", { class: "soft" }, empty ?? "Nothing has been published here yet."));
     return;
   }
   // Folded once: 10,000 rows are searched on every key press.
@@ -128,6 +128,7 @@ function neighbourTable() {
     rank: given.rank[i],
     neighbour: given.neighbour[i],
     distance: given.distance[i],
+    expected: given.expected[i],
     agreement: given.agreement[i],
     low: given.low[i],
     high: given.high[i],
@@ -147,6 +148,7 @@ function neighbourTable() {
       { label: "Rank", number: true, sort: (row) => row.rank, cell: (td, row) => td.append(count(row.rank)) },
       { label: "Neighbour", sort: (row) => models.id[row.neighbour], cell: (td, row) => td.append(modelName(row.neighbour)) },
       { label: "Distance", number: true, sort: (row) => row.distance, cell: (td, row) => td.append(decimal(row.distance)) },
+      { label: "Expected", number: true, sort: (row) => row.expected, cell: (td, row) => td.append(percent(row.expected)) },
       {
         label: "Agreement",
         class: "agreement",
@@ -162,37 +164,51 @@ function neighbourTable() {
 }
 
 function routingTable() {
-  const ordinals = ["First choice", "Second", "Third"];
-  const depth = Math.max(1, ...content.routing.map((row) => row.picks.length));
+  const { bucket, kind, words, ...given } = content.routing;
+  const rows = given.in.map((at, i) => ({
+    at,
+    rank: given.rank[i],
+    model: given.model[i],
+    chance: given.chance[i],
+    low: given.low[i],
+    observed: given.observed[i],
+    n: given.n[i],
+    money: given.money[i],
+  }));
   dataTable("routing", {
     kind: "routing",
     stack: true,
-    caption: "Chance of a right answer as predicted, the least to count on, and the scores behind it",
-    searchLabel: "Search buckets and models",
-    pageSize: narrow ? 4 : 10,
-    rows: content.routing,
-    search: (row) => `${row.bucket} ${row.picks.map((pick) => models.id[pick[0]]).join(" ")}`,
+    caption: "First choices of every bucket: predicted chance of a right answer, the least to count on, and what was observed on how many scores",
+    searchLabel: "Search buckets, words and models",
+    pageSize: narrow ? 6 : 16,
+    repeats: (row, previous) => row.at === previous.at,
+    rows,
+    search: (row) => `${bucket[row.at]} ${kind[row.at] ?? ""} ${words[row.at] ?? ""} ${models.id[row.model]}`,
     columns: [
-      { label: "Bucket", sort: (row) => row.bucket, cell: (td, row) => td.append(el("bdi", { class: "name" }, row.bucket)) },
-      ...ordinals.slice(0, depth).map((label, at) => ({
-        label,
-        sort: (row) => row.picks[at]?.[1] ?? null,
-        cell: (td, row) => {
-          if (!row.picks[at]) return td.append("–");
-          const [model, chance, lower, n, observed] = row.picks[at];
-          const seen = observed === null ? "" : `, ${percent(observed)} right so far`;
-          return td.append(
-            el(
-              "span",
-              { class: "pick" },
-              modelName(model),
-              el("span", {}, el("b", {}, percent(chance)), " ", el("span", { class: "soft" }, lower === null ? "no lower bound" : `observed at least ${percent(lower)}`)),
-              meter(chance, lower, chance),
-              el("span", { class: "soft" }, `n ${count(n)}${seen}`),
-            ),
-          );
+      {
+        label: "Bucket",
+        sort: (row) => bucket[row.at],
+        cell: (th, row) => {
+          th.append(el("bdi", { class: "name" }, bucket[row.at]));
+          if (kind[row.at] !== null && kind[row.at] !== bucket[row.at]) th.append(" ", el("span", { class: "kind" }, kind[row.at]));
+          if (words[row.at] !== null) th.append(el("bdi", { class: "words" }, words[row.at]));
         },
-      })),
+      },
+      { label: "Rank", number: true, sort: (row) => row.rank, cell: (td, row) => td.append(count(row.rank)) },
+      {
+        label: "Model",
+        sort: (row) => models.id[row.model],
+        cell: (td, row) => td.append(el("span", {}, modelName(row.model), row.money ? el("span", {}, " ", el("span", { class: "tag money" }, "best for the money")) : null)),
+      },
+      {
+        label: "Predicted",
+        class: "agreement",
+        sort: (row) => row.chance,
+        cell: (td, row) => td.append(el("span", {}, el("b", {}, percent(row.chance)), meter(row.chance, row.low, row.chance))),
+      },
+      { label: "At least", number: true, sort: (row) => row.low, cell: (td, row) => td.append(percent(row.low)) },
+      { label: "Observed", number: true, sort: (row) => row.observed, cell: (td, row) => td.append(percent(row.observed)) },
+      { label: "n", number: true, sort: (row) => row.n, cell: (td, row) => td.append(count(row.n)) },
     ],
   });
 }

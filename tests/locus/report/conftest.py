@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from locus.report import ReportData
+from locus.report import FRAMES, ReportData, Since
 from locus.similarity import (
     clusters,
     dendrogram_order,
@@ -122,6 +122,7 @@ def build_report(
         "models": models,
         "pairs": frame,
         "neighbours": nearest(frame, neighbours),
+        "buckets": _buckets(buckets, routing),
         "routing": routing,
         "task_accuracy": tasks,
         "routing_quality": {
@@ -131,6 +132,7 @@ def build_report(
             "oracle": {"hit@1": 0.931, "low": 0.915, "high": 0.944, "n": 1204},
         },
         "new_models": ids[:2],
+        "since": _since(ids, routing),
         "lineage": {
             "Checkpoint": "b2f3c1d09a7e",
             "Encoder": "all-MiniLM-L6-v2",
@@ -142,6 +144,63 @@ def build_report(
         ],
     }
     return ReportData(**(values | changes))  # type: ignore[arg-type]
+
+
+def _buckets(buckets: tuple[str, ...], routing: pl.DataFrame) -> pl.DataFrame:
+    """The first half are tasks, the rest topics with words; a cheap model stands fourth."""
+    tasks = len(buckets) // 2
+    cheap = dict(routing.filter(rank=4).select("bucket", "model_id").iter_rows())
+    return pl.DataFrame(
+        [
+            (name, "task", None, cheap.get(name))
+            if at < tasks
+            else (name, "topic", f"{name}, words", None)
+            for at, name in enumerate(buckets)
+        ],
+        schema=FRAMES["buckets"],
+        orient="row",
+    )
+
+
+def _since(ids: list[str], routing: pl.DataFrame) -> Since:
+    """Two are new, one is gone, some moved, some of them further than doubt explains."""
+    old = ids[2:]
+    first = routing.filter(rank=1)
+    n = len(old)
+    return Since(
+        snapshot="20260302T021200Z-91be04",
+        same_map=True,
+        added=ids[:2],
+        gone=["gone-lab/gone-1B"],
+        revised=old[:5],
+        moved=pl.DataFrame(
+            {
+                "model_id": old,
+                "moved": [0.4 / (1 + i) for i in range(n)],
+                "n_scores_old": [100] * n,
+                "n_scores_new": [100 + 10 * (i % 4) for i in range(n)],
+                "doubt_old": [None if i == 3 else 0.08 for i in range(n)],
+                "doubt_new": [0.06] * n,
+            }
+        ),
+        flips=first.head(3).select(
+            "bucket",
+            old_best=pl.lit("gone-lab/gone-1B"),
+            new_best="model_id",
+            p_old="p_correct",
+            p_new="p_correct",
+        ),
+        ranks=pl.DataFrame(
+            {
+                "model_id": old,
+                "rank_old": range(1, n + 1),
+                "rank_new": [n, *range(2, n), 1],
+                "p_old": [0.5] * n,
+                "p_new": [0.6] * n,
+            }
+        ),
+        quality={"locus": (0.7, 0.712), "best_single": (0.671, 0.66)},
+    )
 
 
 @pytest.fixture(scope="session")

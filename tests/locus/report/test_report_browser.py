@@ -33,13 +33,14 @@ def open_page(browser, tmp_path) -> Iterator[Callable]:
     """Opens a report; on leaving, fails if it logged an error, spoke up or used the network."""
 
     @contextmanager
-    def opened(data: ReportData, width: int = 1280, **options):
+    def opened(data: ReportData, width: int = 1280, before: str = "", **options):
         path = tmp_path / "report.html"
         write(data, path)
         context = browser.new_context(
             viewport={"width": width, "height": 900}, reduced_motion="reduce", **options
         )
         page = context.new_page()
+        page.add_init_script(before)
         trouble: list[str] = []
         page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
@@ -75,6 +76,7 @@ def test_headings_landmarks_and_tables(open_page, report_data):
         headings = page.get_by_role("heading", level=2).all_inner_texts()
         assert headings == [
             "How good the routing is",
+            "What changed since the last snapshot",
             "Map of models",
             "Who answers alike",
             "Nearest models",
@@ -83,7 +85,7 @@ def test_headings_landmarks_and_tables(open_page, report_data):
             "How to read it",
         ]
         tables = page.locator("table").all()
-        assert len(tables) == 4
+        assert len(tables) == 8
         for table in tables:
             assert table.locator("caption").inner_text().strip()
             heads = table.locator("th").all()
@@ -175,6 +177,13 @@ def test_heat_map_tells_the_pair_under_the_pointer(open_page, report_data):
     with open_page(report_data) as page:
         # One picture per triangle; a third one only where something is missing.
         assert page.locator("#heat-plot .heatmaplayer image").count() == 2
+        # The tree has one bracket a merge, and stands as high as the heat map.
+        tree = page.locator("#heat-plot .scatterlayer .lines")
+        assert tree.locator("path").count() == report_data.models.height - 1
+        rows, lines = page.locator("#heat-plot .nsewdrag").first.bounding_box(), tree.bounding_box()
+        cell = rows["height"] / report_data.models.height
+        assert lines["height"] == pytest.approx(rows["height"] - cell, abs=3)
+        assert lines["x"] > rows["x"] + rows["width"]
         plane = page.locator("#heat-plot .nsewdrag").first
         plane.scroll_into_view_if_needed()
         page.wait_for_timeout(100)
@@ -229,16 +238,53 @@ def test_tables_search_sort_and_turn_pages(open_page, report_data):
         assert "Nothing matches" in box.inner_text()
 
 
-def test_routing_table_ranks_three_models_per_bucket(open_page, report_data):
+def test_routing_rows_show_bound_and_observation_side_by_side(open_page, report_data):
+    kinds = dict(report_data.buckets.select("bucket", "kind").iter_rows())
     with open_page(report_data) as page:
-        for row in page.locator("#routing-rows tr").all():
-            bucket = row.locator("th").inner_text()
-            best = report_data.routing.filter(pl.col("bucket") == bucket).sort("rank").head(3)
-            picks = row.locator("td").all_inner_texts()
-            assert len(picks) == 3
-            for pick, model, n in zip(picks, best["model_id"], best["n_observed"], strict=True):
-                assert model.split("/")[1] in pick
-                assert f"n {n}" in pick
+        field = page.locator("#routing-search")
+        for bucket in report_data.buckets["bucket"]:
+            field.fill(bucket)
+            best = report_data.routing.filter(pl.col("bucket") == bucket).sort("rank")
+            # The best for the money of a task stands fourth here; topics have none.
+            best = best.head(4 if kinds[bucket] == "task" else 3)
+            rows = page.locator("#routing-rows tr")
+            assert rows.count() == best.height
+            shown = rows.all_inner_texts()
+            assert kinds[bucket] in shown[0]
+            assert ("best for the money" in shown[-1]) == (kinds[bucket] == "task")
+            assert (f"{bucket}, words" in shown[0]) == (kinds[bucket] == "topic")
+            for nth, pick in enumerate(best.iter_rows(named=True)):
+                cells = rows.nth(nth).locator("td").all_inner_texts()
+                assert pick["model_id"].split("/")[1] in cells[1]
+                # Shares travel as thousandths and are rounded once more for show.
+                numbers = [int(cell.removesuffix(" %")) for cell in cells[3:]]
+                assert numbers[0] == pytest.approx(100 * pick["lower_bound"], abs=0.56)
+                assert numbers[1] == pytest.approx(100 * pick["observed_accuracy"], abs=0.56)
+                assert numbers[2] == pick["n_observed"]
+        # Kind and words are searched as well.
+        field.fill("topic")
+        assert page.locator("#routing-table").get_by_role("status").inner_text() == "12 of 28 rows"
+
+
+def test_changes_are_told_with_doubt_beside_movement(open_page, report_data):
+    since = report_data.since
+    with open_page(report_data) as page:
+        assert "gone-lab/gone-1B" in page.locator("#changes .lists").inner_text()
+        first = page.locator("#moved-rows tr").first.locator("th, td").all_inner_texts()
+        assert first[1:] == ["0.400", *first[2:4], "yes"]
+        assert first[2].startswith("0.080 →")
+        assert first[3].replace(" before, now ", "").split()[0] == "100"
+        unexpected = column_texts(page, "moved", 5)
+        assert unexpected[1:4] == ["no", "no", "\N{EN DASH}"]
+        assert page.locator("#flips-rows tr").count() == since.flips.height
+        assert column_texts(page, "ranks", 3) == ["down 13", "up 13"]
+
+
+def test_an_old_browser_keeps_its_tables(open_page, report_data):
+    with open_page(report_data, before="delete window.DecompressionStream") as page:
+        assert "too old to draw" in page.locator("#map figure").inner_text()
+        assert "too old to draw" in page.locator("#agreement figure").inner_text()
+        assert page.locator("#neighbours-rows tr").count() == 15
 
 
 def test_task_cells_show_share_interval_and_n(open_page, report_data):
@@ -348,9 +394,9 @@ def test_hostile_names_are_text_and_nothing_else(open_page, make_report, width):
 def test_an_empty_report_opens(open_page, report_data):
     empty = {
         name: getattr(report_data, name).clear()
-        for name in ("models", "pairs", "neighbours", "routing", "task_accuracy")
+        for name in ("models", "pairs", "neighbours", "buckets", "routing", "task_accuracy")
     }
-    data = replace(report_data, new_models=[], routing_quality={}, **empty)
+    data = replace(report_data, new_models=[], since=None, routing_quality={}, **empty)
     with open_page(data) as page:
         assert "Nothing has been published here yet" in page.locator("main").inner_text()
 
@@ -358,7 +404,9 @@ def test_an_empty_report_opens(open_page, report_data):
 def test_two_thousand_models_stay_light_and_usable(open_page, make_report, tmp_path):
     data = make_report(2000, n_queries=300)
     with open_page(data) as page:
-        assert (tmp_path / "report.html").stat().st_size < 6_000_000
+        assert (tmp_path / "report.html").stat().st_size < 3_500_000
+        # A tree over a part of the pool would show groups that aren't there.
+        assert page.locator("#heat-plot .scatterlayer path").count() == 0
         assert page.locator("#map-plot .scatterlayer .point").count() == 2000
         assert page.locator("#heat-plot .heatmaplayer image").count() == 2
         assert "the heat map shows 150" in page.locator("#agreement").inner_text()

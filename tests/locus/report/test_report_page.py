@@ -1,7 +1,10 @@
 """What the page says and packs, without a browser."""
 
+import base64
+import hashlib
 import json
 import re
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -13,6 +16,7 @@ import pytest
 from locus.report import FRAMES, ReportData, ReportDataError, render, write
 from locus.report.page import embedded_json
 from locus.report.payload import HEAT_MODELS, NEIGHBOUR_ROWS, TASK_CELLS, pack
+from locus.report.since import ROWS
 from locus.similarity import distance_matrix
 
 EMPTY = {name: pl.DataFrame(schema=schema) for name, schema in FRAMES.items()}
@@ -89,6 +93,11 @@ def test_page_asks_the_network_for_nothing_by_construction(report_data):
     )
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy.split("style-src")[0]
+    # The drawing library is run from unpacked text: the policy allows exactly that text.
+    packed_library = re.search(r'<script type="text/plain" id="plotly">(.*?)</script>', page)
+    library = zlib.decompress(base64.b64decode(packed_library[1]))
+    assert b"plotly.js v" in library[:200]
+    assert base64.b64encode(hashlib.sha256(library).digest()).decode() in policy
 
 
 def test_same_data_in_any_order_gives_the_same_page(report_data):
@@ -113,6 +122,28 @@ def test_heat_map_holds_the_pairs_it_was_given(report_data):
     ):
         expected = distance_matrix(report_data.pairs, order, column)[upper] * scale
         np.testing.assert_allclose(heat[key], expected, atol=0.51, rtol=1e-3)
+
+
+def test_tree_and_expected_agreement_follow_the_distances(report_data):
+    content = packed(render(report_data))
+    heat = content["heat"]
+    n = len(heat["order"])
+    assert len(heat["tree"]) == n - 1
+    assert sorted(node for merge in heat["tree"] for node in merge[:2]) == list(range(2 * n - 2))
+    heights = [merge[2] for merge in heat["tree"]]
+    assert heights == sorted(heights)
+    assert heights[0] == min(heat["distance"])
+    # Expected agreement never rises with distance, and on the whole it is what was observed.
+    by_distance = sorted(zip(heat["distance"], heat["expected"], strict=True))
+    expected = [share for _, share in by_distance]
+    assert expected == sorted(expected, reverse=True)
+    observed = np.average(heat["agreement"], weights=heat["n"])
+    assert np.average(heat["expected"], weights=heat["n"]) == pytest.approx(observed, abs=1)
+    # A pair without a distance would get a stand-in in the tree, so there is none.
+    blank = report_data.pairs.with_columns(
+        euclidean_distance=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("euclidean_distance"))
+    )
+    assert packed(render(replace(report_data, pairs=blank)))["heat"]["tree"] == []
 
 
 def test_missing_stays_missing(report_data):
@@ -145,9 +176,34 @@ def test_caps_are_applied_and_said(make_report):
     assert set(content["neighbours"]["model"]) == set(range(220))
     assert len(content["tasks"]["model"]) * len(content["tasks"]["names"]) <= TASK_CELLS
     page = render(data)
-    assert all(payload.caps.values())
-    for sentence in payload.caps.values():
+    assert all(payload.caps[name] for name in ("neighbours", "tasks", "heat"))
+    for sentence in filter(None, payload.caps.values()):
         assert sentence in page
+
+
+def test_changes_say_what_cannot_be_compared(report_data):
+    page = render(replace(report_data, since=None))
+    assert "This is the first snapshot" in page
+    assert packed(page)["since"] == {"moved": [], "flips": [], "ranks": []}
+    other = replace(report_data.since, same_map=False, moved=report_data.since.moved.clear())
+    page = render(replace(report_data, since=other))
+    assert "places on two maps can't be compared" in page
+    assert 'id="moved-table"' not in page
+    assert 'id="moved-table"' in render(report_data)
+
+
+def test_many_changes_are_cut_and_said(report_data):
+    since = report_data.since
+    many = pl.concat([since.moved] * 20)
+    names = [f"org/m{i}" for i in range(30)]
+    page = render(replace(report_data, since=replace(since, moved=many, gone=names)))
+    assert f"The first {ROWS} of {many.height} are shown." in page
+    assert len(packed(page)["since"]["moved"]) == ROWS
+    assert "and 18 more" in page
+    assert "Gone (30)" in page
+    # Moved 0.4 under a doubt of 0.08 and 0.06, which together are 0.1; then 0.2, and one unknown.
+    beyond = [row[-1] for row in packed(page)["since"]["moved"][:4]]
+    assert beyond == [True, False, False, None]
 
 
 def test_groups_past_the_palette_share_a_neutral_colour(report_data):
@@ -183,6 +239,15 @@ def test_hostile_text_is_escaped_in_every_field(report_data):
             limits=[evil],
             lineage={evil: evil},
             routing_quality={evil: {"hit@1": 0.5, "low": None, "high": None, "n": None}},
+            since=replace(
+                report_data.since,
+                snapshot=evil,
+                gone=[evil],
+                added=[evil],
+                quality={evil: (0.1, 0.2)},
+                flips=report_data.since.flips.with_columns(old_best=pl.lit(evil[:-1])),
+            ),
+            buckets=report_data.buckets.with_columns(words=pl.lit(evil[:-1])),
         )
     )
     page.encode("utf-8")
@@ -234,6 +299,11 @@ def test_a_failed_write_leaves_the_old_file(report_data, tmp_path):
         (lambda d: {"models": d.models.head(3)}, "not in models"),
         (lambda d: {"routing": d.routing.with_columns(p_correct=pl.lit("?"))}, "wrong type"),
         (lambda d: {"routing": d.routing.with_columns(bucket=pl.lit(None))}, "empty values"),
+        (lambda d: {"since": replace(d.since, moved=d.since.moved.drop("moved"))}, "since.moved"),
+        (
+            lambda d: {"buckets": d.buckets.with_columns(best_for_the_money=pl.lit("nobody"))},
+            "buckets.best_for_the_money names 'nobody'",
+        ),
         (lambda d: {"routing_quality": {"locus": {"hit@1": 1}}}, "'high', 'low', 'n'"),
     ],
 )
