@@ -85,7 +85,7 @@ def sql(
     """Query the published copy of the warehouse: read-only, no access to files.
 
     Example: `locus sql "select task, count(*) from query group by task"`
-    (docs/warehouse.md has tables, views and ten queries to start from).
+    (docs/warehouse.md has tables and views, docs/recipes.md twenty questions to start from).
     """
     from locus.snapshots import current
     from tasks.settings import load_settings
