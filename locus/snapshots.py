@@ -96,9 +96,10 @@ def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapsho
         "files": files,
     }
     (building / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    # mkdtemp and safetensors make what is private to its owner; published is for all to read.
     for name in (*files, MANIFEST):
+        (building / name).chmod((building / name).stat().st_mode | 0o444)
         sync(building / name)
-    # mkdtemp made it private to its owner; what is published is for everyone to read.
     building.chmod(0o755)
     folder = building.parent / snapshot_id
     building.rename(folder)

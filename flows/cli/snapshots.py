@@ -98,6 +98,9 @@ def diff(
 
 def _tell(found: "Changes") -> None:
     say(f"from {found.old} to {found.new}")
+    if not _differs(found):
+        say("  nothing differs but when they were made")
+        return
     pairs: dict[str, tuple[Any, Any]] = {
         **found.counts,
         **{f"hit@1 {method}": both for method, both in found.quality.items()},
@@ -124,6 +127,18 @@ def _tell(found: "Changes") -> None:
     ):
         if rows.height:
             table(rows.head(_SHOWN), f"{title} ({rows.height})")
+
+
+def _differs(found: "Changes") -> bool:
+    lists = (found.added, found.gone, found.revised)
+    frames = (found.flips, found.moved, _changed_ranks(found.ranks))
+    pairs = (*found.counts.values(), *found.quality.values())
+    return (
+        not found.same_map
+        or any(lists)
+        or any(frame.height for frame in frames)
+        or any(was != now for was, now in pairs)
+    )
 
 
 def _changed_ranks(ranks: "pl.DataFrame") -> "pl.DataFrame":

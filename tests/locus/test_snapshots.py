@@ -22,6 +22,7 @@ def make(published: Path, text: str) -> Snapshot:
     (building / "routing").mkdir()
     (building / "routing" / "table.json").write_text(text)
     (building / "summary.md").write_text(text)
+    (building / "summary.md").chmod(0o600)
     return seal(building, {"lineage": {"text": text}}, datetime.now(UTC))
 
 
@@ -35,6 +36,8 @@ def test_sealed_and_current(tmp_path: Path) -> None:
     assert set(found.manifest["files"]) == {"routing/table.json", "summary.md"}
     assert verify(found.folder, found.manifest_sha256) == snapshot
     assert sorted(p.name for p in tmp_path.iterdir()) == ["current.json", "snapshots"]
+    modes = [p.stat().st_mode for p in found.folder.rglob("*") if p.is_file()]
+    assert all(mode & 0o444 == 0o444 for mode in modes)  # for everybody to read
     assert found.snapshot_id.startswith(f"{datetime.now(UTC):%Y%m%d}")
 
 

@@ -178,6 +178,8 @@ def test_by_the_command_line(settings: Settings) -> None:
     assert whole["flips"] == [
         {"bucket": "all", "old_best": "org/a", "new_best": "org/b", "p_old": 0.8, "p_new": 0.9}
     ]
+    shown = run.invoke(app, ["snapshots", "diff", new.snapshot_id, new.snapshot_id]).stdout
+    assert "nothing differs" in shown
     back = run.invoke(app, ["snapshots", "rollback"])
     assert f"{old.snapshot_id} is current" in back.stdout
     publish(settings.published, 2)
