@@ -6,8 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from locus.evaluation.jobs import Parts
 from locus.evaluation.parts import write_part
 from locus.evaluation.request import EvaluationRequest
+from locus.storage import open_storage
 from tasks.heal import heal_interrupted
 from tasks.record import record_parts
 from tasks.settings import Settings
@@ -71,3 +73,30 @@ def test_healing_finishes_what_a_dead_run_left(settings: Settings, tmp_path: Pat
         assert (run["status"], run["error"]) == ("failed", "interrupted")
         assert w.scores.answered("org/m", "r").rows() == [("q1", "ok", 1)]
     assert pl.read_parquet(parts / "a.parquet").height == 1
+
+
+def test_healing_fetches_what_machines_of_a_dead_run_answered(
+    settings: Settings, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "shared")
+    storage = open_storage(address)
+    here = settings.parts / "m"
+    request = EvaluationRequest("run", "org/m", "r", "hf", {}, {"t": ["q1"]}, str(here))
+    request.write(settings.home / "runs" / "run" / "request.json")
+    (settings.home / "runs" / "run" / "storage.txt").write_text(address)
+    there = tmp_path / "machine" / f"{'a' * 32}.parquet"
+    write_part([row("q1", 1.0)], there)
+    Parts(storage, "parts/m").bring(there)
+    storage.put(f"parts/m/{'b' * 32}-{'0' * 64}.parquet", b"something else")
+    storage.put("jobs/run-1/job.json", b"{}")
+    storage.put("jobs/other-1/job.json", b"{}")
+
+    assert heal_interrupted.fn(settings) == 1
+    with Warehouse.open(settings.warehouse) as w:
+        assert w.scores.answered("org/m", "r").rows() == [("q1", "ok", 1)]
+        assert w.scores.open_runs() == []
+    # Its job is taken back, others' are not; what was recorded needs no place there any more.
+    left = storage.names("")
+    assert "jobs/run-1/job.json" not in left
+    assert "jobs/other-1/job.json" in left
+    assert not any(name.startswith("parts/m/aa") for name in left)
