@@ -7,7 +7,7 @@ CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.t
 # Tests run beside one another, a file at a time; one more than there are cores, since they often wait.
 TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
 PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
-STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
+STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) constraints/sdks.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo bench-eval bench-router test test-kills lint format clean
@@ -17,7 +17,7 @@ help: ## Show these verbs
 
 setup: $(STAMP) ## Create .venv and install everything (about 2 minutes the first time)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(STAMP): pyproject.toml $(CONSTRAINTS) constraints/sdks.txt
 	@echo "==> setting up $(VENV) with $(CONSTRAINTS) (2-3 minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
