@@ -212,5 +212,7 @@ def best_for_the_money(rows: pl.DataFrame) -> str | None:
         price = pl.col("cost_usd")
     else:
         price = pl.col("price_in_usd_per_mtok") + pl.col("price_out_usd_per_mtok").fill_null(0)
+    # A mean's last digits depend on the order of adding: equal prices must stay equal.
+    price = price.round_sig_figs(9)
     priced = enough.with_columns(price=price).drop_nulls("price").sort("price", "rank")
     return str(priced["model_id"][0]) if priced.height else None

@@ -85,3 +85,7 @@ def test_best_for_the_money() -> None:
     assert best_for_the_money(rows([2.0, 1.0, 0.1], [0.001, 0.002, None])) == "best"  # measured
     assert best_for_the_money(rows([2.0, None, 0.1], [None] * 3)) == "best"  # near has no price
     assert best_for_the_money(rows([None, None, 0.1], [None] * 3)) is None
+    # Two sums of the same numbers in another order.
+    assert (
+        best_for_the_money(rows([1.0, 1.0, 1.0], [0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1, 1])) == "best"
+    )
