@@ -87,7 +87,13 @@ def test_killed_at_any_instant(
     if N_KILLS >= 50:
         # But for the last: once it has said that it published, there is nothing to go on with.
         hit = {part for doing in did for part in doing.split(" and ")}
-        assert {*PHASES[:-1], "encoding", "placing", "writing a part", "writing the warehouse"} <= hit
+        assert {
+            *PHASES[:-1],
+            "encoding",
+            "placing",
+            "writing a part",
+            "writing the warehouse",
+        } <= hit
 
 
 def test_what_a_killed_night_left_unpublished_is_found(after_first: Pipeline) -> None:
