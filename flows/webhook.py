@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from locus.http_server import http_server
 from locus.hub import WatchSettings, WebhookSettings
 from locus.ids import InvalidIdError
 from locus.registry import ModelSpec, RegistryError
@@ -119,20 +120,13 @@ def server_of(app: FastAPI, host: str, port: int, proxy: str | None = None) -> "
         port: port to listen on.
         proxy: address of a proxy whose X-Forwarded-For header is believed.
     """
-    import uvicorn
-
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            proxy_headers=proxy is not None,
-            forwarded_allow_ips=proxy or "",
-        )
+    return http_server(
+        app,
+        host,
+        port,
+        _CONNECTIONS,
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy or "",
     )
 
 

@@ -1,10 +1,15 @@
 """Real HTTP servers for tests: on a free port of this machine, while a block runs."""
 
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import httpx
+import uvicorn
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,3 +63,32 @@ def running(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def listening(
+    make: Callable[[str, int], uvicorn.Server], patience_s: float
+) -> Iterator[httpx.Client]:
+    """A client of one of our services, which runs; ``make`` gets the address to listen on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = make("127.0.0.1", port)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started, patience_s)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience_s) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_for(done: Callable[[], Any], patience_s: float = 60) -> Any:
+    """What ``done`` gives, once it gives something."""
+    deadline = time.monotonic() + patience_s
+    while not (found := done()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+    return found

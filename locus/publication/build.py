@@ -52,9 +52,10 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
     nearest = similarity.nearest(pairs, NEIGHBOURS)
     routing = route(content, p_TM)
     table = routing.table
-    _write_routing(content, routing, nearest, folder / "routing")
+    chains = stand_ins(nearest)
+    _write_routing(content, routing, chains, folder / "routing")
     _write_similarity(content, pairs, nearest, folder / "similarity")
-    write_emitted(content, table, routing.words, stand_ins(nearest), folder)
+    write_emitted(content, table, routing.words, chains, folder)
     correlation = similarity.distance_agreement_correlation(pairs)
     facts = BuildFacts(
         quality,
@@ -119,11 +120,10 @@ def stand_ins(nearest: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def _write_routing(
-    content: SnapshotContent, routing: Routing, nearest: pl.DataFrame, folder: Path
+    content: SnapshotContent, routing: Routing, chains: dict[str, list[str]], folder: Path
 ) -> None:
     folder.mkdir(parents=True)
     routing.table.write_parquet(folder / "table.parquet")
-    chains = stand_ins(nearest)
     document = {
         "$schema": SCHEMA_FILE,
         **as_json(routing.table, chains, routing.words),

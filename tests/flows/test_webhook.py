@@ -3,17 +3,18 @@
 import json
 import logging
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import serving
 from hub_server import HubServer, commit, repository
+from serving import wait_for
 
 from flows.webhook import (
     BODY_MOST,
@@ -43,27 +44,8 @@ def listening(
 ) -> Iterator[httpx.Client]:
     """A client of a running webhook."""
     app = build_app(settings, watch or WatchSettings(), WebhookSettings(**webhook), SECRET)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = server_of(app, "127.0.0.1", port)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def wait_for(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := done()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-    return found
+    with serving.listening(partial(server_of, app), 60) as client:
+        yield client
 
 
 def post(client: httpx.Client, content: object, **headers: str) -> httpx.Response:

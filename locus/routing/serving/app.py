@@ -16,6 +16,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from locus.http_server import http_server
 from locus.routing.policy import PolicyError
 from locus.routing.router import Routed, RoutingError
 from locus.routing.serving.aliases import ALIASES
@@ -103,20 +104,7 @@ def server_of(app: FastAPI, host: str, port: int) -> "uvicorn.Server":
         host: address to listen on.
         port: port to listen on.
     """
-    import uvicorn
-
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=30,
-        )
-    )
+    return http_server(app, host, port, _CONNECTIONS, timeout_graceful_shutdown=30)
 
 
 def create_app(

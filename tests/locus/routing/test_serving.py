@@ -7,16 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
+import serving
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,30 +39,12 @@ CAPITAL = "Which city is the capital of country number 7, north of river 4?"
 TOKEN = "a token of the tests"
 
 
-def wait_for(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 120
-    while not (found := done()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
-    return found
+wait_for = partial(serving.wait_for, patience_s=120)
 
 
-@contextmanager
-def listening(app: FastAPI) -> Iterator[httpx.Client]:
+def listening(app: FastAPI) -> AbstractContextManager[httpx.Client]:
     """A client of the application, which runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = server_of(app, "127.0.0.1", port)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
+    return serving.listening(partial(server_of, app), 120)
 
 
 def ready(client: httpx.Client) -> dict[str, Any]:
