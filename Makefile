@@ -7,17 +7,17 @@ CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.t
 # Tests run beside one another, a file at a time; one more than there are cores, since they often wait.
 TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
 PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
-STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) constraints/sdks.txt | cksum | cut -d' ' -f1)
+STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-eval bench-router test test-kills lint format clean
+.PHONY: help setup demo bench-eval bench-router test test-kills lint format audit licences sbom clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(STAMP) ## Create .venv and install everything (about 2 minutes the first time)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS) constraints/sdks.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.txt
 	@echo "==> setting up $(VENV) with $(CONSTRAINTS) (2-3 minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -51,6 +51,23 @@ lint: setup ## Style (ruff), types (mypy --strict) and the import contract
 format: setup ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+# Tools that look at an environment live in one of their own: what they need is not what we ship.
+TOOLS       := $(VENV)/tools
+$(TOOLS)/.installed: $(STAMP)
+	@$(BIN)/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --quiet 'pip-audit>=2.10,<3' 'cyclonedx-bom>=7,<8' 'pip-licenses>=5,<6'
+	@touch $@
+
+audit: $(TOOLS)/.installed ## Ask a vulnerability service about everything installed (network; AUDIT_ARGS="-s osv")
+	@$(TOOLS)/bin/pip-audit --strict --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(AUDIT_ARGS)
+
+licences: $(TOOLS)/.installed ## List the licence of everything installed, as CSV
+	@$(TOOLS)/bin/pip-licenses --python $(BIN)/python --format=csv --order=license --with-urls
+
+sbom: $(TOOLS)/.installed ## Write sbom.cdx.json: everything installed, as CycloneDX
+	@$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON -o sbom.cdx.json
+	@echo "==> sbom.cdx.json"
 
 clean: ## Remove the environment and caches (your data/ stays)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
