@@ -238,6 +238,7 @@ def _request(
         prices=spec.price_list(),
         conditions=_conditions(settings, planned),
         rate=_share(settings.rate_of(address(spec.backend, spec.args)), beside),
+        trusted_code=f"{spec.id}@{planned.model.revision}" in ask.trusted_code,
     )
 
 

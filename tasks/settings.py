@@ -5,7 +5,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal, NoReturn, Self
+from typing import Annotated, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -34,6 +34,8 @@ from tasks.notify import NotifySettings
 
 FILE_NAME = "locus.toml"
 FILE_VARIABLE = "LOCUS_CONFIG"
+# id@revision; what an id may hold is checked where models are named.
+TRUSTED = r"^\S+@[0-9a-f]{40}$"
 
 
 class SettingsError(ValueError):
@@ -157,6 +159,11 @@ class EvaluationSettings(BaseModel):
         default="services",
         description="models that are asked the same few queries every night, so that a change "
         "behind an address is seen; a local model can't change without a new revision",
+    )
+    trusted_code: frozenset[Annotated[str, Field(pattern=TRUSTED)]] = Field(
+        default=frozenset(),
+        description="models whose own code may run, each as id@revision with the 40 digits of the "
+        "commit that you have read (docs/security.md); everybody else's is refused",
     )
     canary_queries: PositiveInt = Field(default=16, description="queries of one model's canary")
 

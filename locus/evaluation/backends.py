@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from locus.evaluation.trust import check_weights
+
 # Argument that names the environment variable of a service's key. lm-eval doesn't know it.
 KEY_ARGUMENT = "api_key_env"
 # lm-eval hands some of these to a service or writes them into its logs; a registry is a file that
@@ -154,8 +156,10 @@ def _check_for_all(args: Mapping[str, Any]) -> None:
             )
     if args.get("trust_remote_code") not in (None, False):
         raise ValueError(
-            "args.trust_remote_code is refused: code from a model is never run; take it out"
+            "args.trust_remote_code is refused: a file that people share must not let code run; an "
+            "owner of this machine trusts one version in evaluation.trusted_code of locus.toml"
         )
+    check_weights(args)
     named = args.get(KEY_ARGUMENT)
     if named is not None and not (isinstance(named, str) and _KEY_VARIABLE.fullmatch(named)):
         raise ValueError(

@@ -31,6 +31,7 @@ from locus.evaluation.questions import (
 )
 from locus.evaluation.request import Conditions, EvaluationRequest
 from locus.evaluation.service import Outcome
+from locus.evaluation.trust import TRANSFORMERS, advice, check_code, weights
 from locus.ids import QueryId
 
 __all__ = [
@@ -96,11 +97,38 @@ def load_local(request: EvaluationRequest) -> Any:
     if backend.startswith("vllm") and find_spec("vllm") is None:
         raise HarnessError(_missing(request, "vllm is not installed"))
     args = {key: value for key, value in request.args.items() if key != KEY_ARGUMENT}
+    args = {**weights(backend, args), **args}
     extra = {key: value for key, value in _extra(request).items() if key not in args}
     try:
+        if request.trusted_code:
+            args = {**args, **_with_code(request)}
         return get_model(backend).create_from_arg_obj(args, extra)
     except ImportError as error:
         raise HarnessError(_missing(request, said(error))) from error
+    except (OSError, ValueError) as error:
+        todo = advice(error, name, request.revision)
+        if todo is None:
+            raise
+        raise HarnessError(f"model {name!r}: {todo}") from error
+
+
+def _with_code(request: EvaluationRequest) -> dict[str, Any]:
+    """What lets a model's own code run; only transformers is known to pin it.
+
+    Raises:
+        HarnessError: another backend, or code that the model's revision does not pin.
+    """
+    name = request.model_id
+    if request.backend not in TRANSFORMERS:
+        raise HarnessError(
+            f"model {name!r}: evaluation.trusted_code is for {', '.join(TRANSFORMERS)}, not for "
+            f"backend {request.backend}"
+        )
+    try:
+        check_code(request.args)
+    except ValueError as error:
+        raise HarnessError(f"model {name!r}: {error}") from error
+    return {"trust_remote_code": True}
 
 
 def _extra(request: EvaluationRequest) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class EvaluationRequest:
         conditions: how questions are put and answers scored.
         patience: how long a service is waited for; local models take no notice.
         rate: how often a service may be asked; local models take no notice.
+        trusted_code: whether code that comes with the model may run.
     """
 
     run_id: str
@@ -100,6 +101,7 @@ class EvaluationRequest:
     conditions: Conditions = field(default_factory=Conditions)
     patience: Patience = field(default_factory=Patience)
     rate: Rate = field(default_factory=Rate)
+    trusted_code: bool = False
 
     @property
     def n_queries(self) -> int:

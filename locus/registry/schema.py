@@ -123,7 +123,8 @@ def registry_schema() -> dict[str, Any]:
     properties["args"]["properties"] = {
         "trust_remote_code": {
             "const": False,
-            "description": "Code from a model is never run.",
+            "description": "Code from a model never runs by this file; see evaluation.trusted_code "
+            "of locus.toml.",
         },
         KEY_ARGUMENT: {
             "type": "string",
