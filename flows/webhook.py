@@ -4,18 +4,13 @@
 and the body that the Hugging Face hub's own webhooks send. docs/watching.md shows the calls.
 """
 
-import asyncio
-import hmac
 import json
 import logging
 import os
 import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastapi import FastAPI, Request
@@ -24,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from locus.http_server import http_server
+from locus.http_server import Gate, Secret, http_server
 from locus.hub import WatchSettings, WebhookSettings
 from locus.ids import InvalidIdError
 from locus.registry import ModelSpec, RegistryError
@@ -43,10 +38,8 @@ SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the hub sends its secret in t
 SECRET_LEAST = 16
 BODY_MOST = 1 << 16
 BODY_WAIT_S = 10.0
-# Words of the hub that wait their turn, and addresses whose wrong secrets are counted.
+# Words of the hub that wait their turn.
 EVENTS_WAITING = 64
-ADDRESSES_MOST = 10_000
-_MINUTE_S = 60.0
 _CONNECTIONS = 64
 
 
@@ -141,7 +134,6 @@ def build_app(
         webhook: what is accepted.
         secret: what callers must send.
     """
-    door = _Door(secret, webhook.wrong_secrets_per_minute)
     desk = _Desk(settings, watch)
 
     @asynccontextmanager
@@ -150,6 +142,14 @@ def build_app(
         desk.close()
 
     app = FastAPI(title="LOCUS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(
+        Gate,
+        secret=Secret(secret, SECRET_HEADER, wrong_per_minute=webhook.wrong_secrets_per_minute),
+        # All of them: a path that is compared here and again by the router could pass between.
+        guards=lambda scope: scope["method"] == "POST",
+        body_most=BODY_MOST,
+        body_wait_s=BODY_WAIT_S,
+    )
 
     @app.exception_handler(_Refused)
     async def refused(_: Request, error: _Refused) -> JSONResponse:
@@ -162,8 +162,10 @@ def build_app(
 
     @app.post("/models")
     async def models(request: Request) -> JSONResponse:
-        door.check(request)
-        content = _parsed(await _body(request))
+        try:
+            content = _parsed(await request.body())
+        except ClientDisconnect as error:
+            raise _Refused(400) from error
         if isinstance(content, dict) and "event" in content:
             status, answer = desk.take_word(content)
         else:
@@ -172,60 +174,6 @@ def build_app(
         return JSONResponse(answer, status)
 
     return app
-
-
-class _Door:
-    """Lets in who has the secret."""
-
-    def __init__(self, secret: str, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._digest = sha256(secret.encode()).digest()
-        self._most, self._clock = most, clock
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def check(self, request: Request) -> None:
-        """Return if the request has the secret.
-
-        An address with too many wrong ones is refused before its secret is looked at, so that
-        guessing stays slow.
-        """
-        address = request.client.host if request.client else ""
-        now, wrong = self._clock(), self._wrong.get(address, deque())
-        while wrong and wrong[0] <= now - _MINUTE_S:
-            wrong.popleft()
-        if len(wrong) >= self._most:
-            wait = int(wrong[0] + _MINUTE_S - now) + 1
-            raise _Refused(429, "too many wrong secrets", {"Retry-After": str(wait)})
-        # Starlette reads headers as Latin-1, which gives back the bytes that came.
-        given = request.headers.get(SECRET_HEADER, "").encode("latin-1")
-        # Of the same length, whatever was sent: so a comparison tells nothing of the secret's.
-        if hmac.compare_digest(sha256(given).digest(), self._digest):
-            return
-        wrong.append(now)
-        self._wrong[address] = wrong
-        self._wrong.move_to_end(address)
-        if len(self._wrong) > ADDRESSES_MOST:
-            self._wrong.popitem(last=False)
-        log.warning("webhook: a wrong secret from %s", address)
-        raise _Refused(401)
-
-
-async def _body(request: Request) -> bytes:
-    """The body, unless it is too long or too slow."""
-    announced_length = request.headers.get("content-length", "0")
-    if announced_length.isdecimal() and int(announced_length[:20]) > BODY_MOST:
-        raise _Refused(413, f"a body has at most {BODY_MOST} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WAIT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_MOST:
-                    raise _Refused(413, f"a body has at most {BODY_MOST} bytes")
-    except TimeoutError as error:
-        raise _Refused(408, f"the body did not come within {BODY_WAIT_S:g} s") from error
-    except ClientDisconnect as error:
-        raise _Refused(400) from error
-    return bytes(body)
 
 
 def _parsed(body: bytes) -> Any:

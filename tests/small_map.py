@@ -1,5 +1,6 @@
 """A published folder in half a second: a real map of a few models, without a warehouse."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -15,12 +16,13 @@ from locus.encoding import DEFAULT_ENCODER, TextEncoder, encoder_identity
 from locus.encoding.surface import surface
 from locus.publication.build import build
 from locus.publication.content import SnapshotContent
+from locus.publication.emit.endpoints import Endpoint
 from locus.snapshots import Snapshot, building_folder, make_current, seal
 
 SUMS = "What is {a} plus {b}, and what is {b} minus {a}?"
 CAPITALS = "Which city is the capital of country number {a}, north of river {b}?"
 TASKS = {"sums": SUMS, "capitals": CAPITALS}
-EACH = 20
+EACH = 40
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def _encoded() -> _Encoded:
     return _Encoded(texts, task, phi, encoder_identity(DEFAULT_ENCODER))
 
 
-def publish_small(published: Path, *, each: int = 4, current: bool = True) -> Snapshot:
+def publish_small(
+    published: Path, *, each: int = 4, current: bool = True, endpoints: Sequence[Endpoint] = ()
+) -> Snapshot:
     """Publish ``each`` models that know sums (``sums/m0`` ...) and as many that know capitals.
 
     The price of ``m<i>`` is i + 1 USD per Mtok; that of ``capitals/m0`` is unknown.
@@ -48,6 +52,7 @@ def publish_small(published: Path, *, each: int = 4, current: bool = True) -> Sn
         published: the published folder.
         each: models of a kind.
         current: whether readers shall see it.
+        endpoints: addresses of models.
     """
     made = _encoded()
     ids = [f"{task}/m{i}" for task in TASKS for i in range(each)]
@@ -104,6 +109,7 @@ def publish_small(published: Path, *, each: int = 4, current: bool = True) -> Sn
         lineage={"parent": None, "encoder": made.identity, "encoder_name": DEFAULT_ENCODER},
         uncertainty_M=embedded.uncertainty_M,
         covariance_Mu=embedded.covariance_Mu,
+        endpoints=[*endpoints],
     )
     building = building_folder(published)
     facts = build(content, building)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from locus.routing.policy import Policy
-    from locus.routing.router import Choice, Routed
+    from locus.routing.router import Choice, Routed, Topic
 
 
 class Kind(StrEnum):
@@ -28,6 +28,12 @@ class Kind(StrEnum):
 _NEEDED = {Kind.cost_aware: "--lambda", Kind.budget: "--budget", Kind.abstain: "--abstain-below"}
 
 _MANY = "; may be repeated."
+
+# Columns of what the query is like, for programs; people read it with --explain.
+_TOPIC = (
+    "topic", "topic_words", "far_from_topics",
+    "topic_accuracy", "topic_n_observed", "topic_lower_bound",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +70,9 @@ def route(
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Of the lower bound, one-sided.")
     ] = 0.95,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why, and what topic the query is like.")
+    ] = False,
     output: FormatOption = Format.table,
 ) -> None:
     """Say which published model should answer a query never seen.
@@ -93,12 +101,14 @@ def route(
     if output is Format.table:
         for query, choices, why in zip(text, routed.choices, routed.reasons, strict=True):
             if choices:
-                frame = _frame(choices).drop("price_in_usd_per_mtok")
+                frame = _frame(choices).drop("price_in_usd_per_mtok", *_TOPIC)
                 emit(known_columns(frame, output), output, safe(query))
             else:
                 note(query, output)
             if explain or not choices:
                 note(why, output)
+        if explain and None in routed.topics:
+            note("this snapshot has no topics that queries could be like", output)
     else:
         emit(_all(text, routed, explain), output, None)
     _notes(routed, chosen, text, output)
@@ -132,9 +142,14 @@ def _policy(
     )
 
 
-def _frame(choices: "list[Choice]") -> "pl.DataFrame":
+def _frame(choices: "list[Choice]", topic: "Topic | None" = None) -> "pl.DataFrame":
     import polars as pl
 
+    like = {
+        "topic": topic and topic.name,
+        "topic_words": topic and ", ".join(topic.words),
+        "far_from_topics": topic and topic.far,
+    }
     rows = [
         {
             "rank": c.rank,
@@ -144,6 +159,10 @@ def _frame(choices: "list[Choice]") -> "pl.DataFrame":
             "price_in_usd_per_mtok": c.price_in_usd_per_mtok,
             "price_usd_per_mtok": c.price_usd_per_mtok,
             "stand_ins": ", ".join(c.stand_ins[:3]),
+            **like,
+            "topic_accuracy": c.in_topic and c.in_topic.observed_accuracy,
+            "topic_n_observed": c.in_topic and c.in_topic.n_observed,
+            "topic_lower_bound": c.in_topic and c.in_topic.lower_bound,
         }
         for c in choices
     ]
@@ -155,19 +174,25 @@ def _frame(choices: "list[Choice]") -> "pl.DataFrame":
         "price_in_usd_per_mtok": pl.Float64,
         "price_usd_per_mtok": pl.Float64,
         "stand_ins": pl.String,
+        "topic": pl.String,
+        "topic_words": pl.String,
+        "far_from_topics": pl.Boolean,
+        "topic_accuracy": pl.Float64,
+        "topic_n_observed": pl.Int64,
+        "topic_lower_bound": pl.Float64,
     }
-    return pl.DataFrame(rows, schema=schema)
+    # A query that nobody answers has a row without a model.
+    return pl.DataFrame(rows or [{**dict.fromkeys(schema), **like}], schema=schema)
 
 
 def _all(text: list[str], routed: "Routed", explain: bool) -> "pl.DataFrame":
-    """All queries in one frame; a query that nobody answers has a row without a model."""
+    """All queries in one frame."""
     import polars as pl
 
     frames = []
-    for query, choices, why in zip(text, routed.choices, routed.reasons, strict=True):
-        frame = _frame(choices)
-        if frame.is_empty():
-            frame = pl.DataFrame({name: [None] for name in frame.columns}, schema=frame.schema)
+    told = zip(text, routed.choices, routed.reasons, routed.topics, strict=True)
+    for query, choices, why, topic in told:
+        frame = _frame(choices, topic)
         frame = frame.insert_column(0, pl.Series("query", [query] * frame.height))
         frames.append(frame.with_columns(why=pl.lit(why)) if explain else frame)
     return pl.concat(frames)

@@ -28,6 +28,9 @@ FEWEST = 20
 WORDS = 4
 """Words that name a bucket."""
 
+FAR = 0.01
+"""Share of the queries learned from that would have been far from every bucket."""
+
 _FILE = "buckets.safetensors"
 _WORD = re.compile(r"[^\W\d_]{3,20}")
 _MOST_TEXT = 2000  # characters of a query that its bucket's words are looked for in
@@ -40,41 +43,63 @@ class Buckets:
     Attributes:
         centres_Gp: unit vectors.
         words: for each bucket the words that tell it from the others, the most telling first.
+        edge: cosine to the nearest centre below which a query is far from every bucket.
     """
 
     centres_Gp: Array
     words: tuple[tuple[str, ...], ...]
+    edge: float
 
     def __len__(self) -> int:
         return len(self.centres_Gp)
 
     def assign(self, phi_Tp: Array) -> Ints:
         """The bucket of each query: that of the nearest centre, int64 [T]."""
-        return np.asarray((_unit(phi_Tp) @ self.centres_Gp.T).argmax(axis=1), dtype=np.int64)
+        return np.asarray(cosines(phi_Tp, self.centres_Gp).argmax(axis=1), dtype=np.int64)
 
     def names(self, taken: Sequence[str] = ()) -> list[str]:
         """A name for each bucket, ``topic 01`` and so on, none of those that are ``taken``."""
-        used, names = set(taken), []
-        for number in range(1, len(self) + 1):
-            name = f"topic {number:02d}"
-            while name in used:
-                name += "'"
-            names.append(name)
-        return names
+        return bucket_names(len(self), taken)
 
     def write(self, folder: Path) -> None:
-        """Write the centres; names and words are in the routing table's JSON."""
+        """Write centres and edge; names and words are in the routing table's JSON."""
         from safetensors.numpy import save_file
 
-        save_file({"centres": np.ascontiguousarray(self.centres_Gp)}, folder / _FILE)
+        content = {
+            "centres": np.ascontiguousarray(self.centres_Gp),
+            "edge": np.array([self.edge], dtype=np.float32),
+        }
+        save_file(content, folder / _FILE)
 
 
-def read_centres(folder: Path) -> Array | None:
-    """Centres that `Buckets.write` wrote, [G, p]; None if there are none."""
+def bucket_names(count: int, taken: Sequence[str] = ()) -> list[str]:
+    """A name for each of some buckets; see `Buckets.names`."""
+    used, names = set(taken), []
+    for number in range(1, count + 1):
+        name = f"topic {number:02d}"
+        while name in used:
+            name += "'"
+        names.append(name)
+    return names
+
+
+def cosines(phi_Tp: Array, centres_Gp: Array) -> Array:
+    """Cosine of each query with each centre, float32 [T, G]; the centres are unit vectors."""
+    return np.asarray(_unit(phi_Tp) @ centres_Gp.T)
+
+
+def read_centres(folder: Path) -> tuple[Array, float] | None:
+    """Centres [G, p] and edge that `Buckets.write` wrote.
+
+    None if there are no buckets, or if they were published before buckets had an edge.
+    """
     from safetensors.numpy import load_file
 
     path = folder / _FILE
-    return load_file(path)["centres"] if path.exists() else None
+    content = load_file(path) if path.exists() else {}
+    if "edge" not in content:
+        return None
+    return content["centres"], float(content["edge"][0])
 
 
 def learn_buckets(
@@ -112,7 +137,8 @@ def learn_buckets(
     order = np.argsort(-np.bincount(label_T, minlength=k), kind="stable")
     rank = np.empty(k, dtype=np.int64)
     rank[order] = np.arange(k)
-    return Buckets(centres_Gp[order], _words(texts, rank[label_T], k))
+    edge = _edge(unit_Tp, centres_Gp, label_T)
+    return Buckets(centres_Gp[order], _words(texts, rank[label_T], k), edge)
 
 
 def _unit(phi_Tp: Array) -> Array:
@@ -126,6 +152,20 @@ def _cluster(unit_Tp: Array, k: int, seed: int) -> tuple[Array, Ints]:
     found: Any = KMeans(k, n_init=4, random_state=seed).fit(unit_Tp)
     centres_Gp = _unit(found.cluster_centers_)
     return centres_Gp, np.asarray((unit_Tp @ centres_Gp.T).argmax(axis=1), dtype=np.int64)
+
+
+def _edge(unit_Tp: Array, centres_Gp: Array, label_T: Ints) -> float:
+    """The share `FAR` of the queries is less like its nearest centre than this.
+
+    A query pulls its own centre towards it, which no new query does: so each is compared with the
+    centre of the others in its bucket.
+    """
+    cosine_TG = unit_Tp @ centres_Gp.T
+    rows = np.arange(len(unit_Tp))
+    member_GT = (label_T == np.arange(len(centres_Gp))[:, None]).astype(np.float32)
+    others_Tp = (member_GT @ unit_Tp)[label_T] - unit_Tp
+    cosine_TG[rows, label_T] = (_unit(others_Tp) * unit_Tp).sum(axis=1)
+    return float(np.quantile(cosine_TG.max(axis=1), FAR))
 
 
 def _best_count(unit_Tp: Array, p_TM: Array, y_TM: Array, counts: Sequence[int], seed: int) -> int:

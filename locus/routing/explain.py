@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from locus.routing.policy import Decision, Floats, Policy
+from locus.routing.routed import Choice, Topic
 
 # Predictions end a little below 1, where the best models of a large pool meet.
 _TIED = 5e-7
@@ -54,6 +55,33 @@ def reason(
         what = "lower bound" if policy.threshold_on == "lower" else "p"
         text += f"; {what} below {policy.abstain_below:g} may not answer"
     return text
+
+
+def likeness(topic: Topic, choices: Sequence[Choice]) -> str:
+    """What topic a query is like, and how its first choice did there; or that it is like none.
+
+    Args:
+        topic: the query's topic.
+        choices: its candidates, best first; none where nobody answers.
+    """
+    # A topic without words has its number alone.
+    name = f"topic '{', '.join(topic.words)}'" if topic.words else topic.name
+    if topic.far:
+        return (
+            f"the query is far from every topic, so little is known of its kind: cosine "
+            f"{topic.cosine:.3f} to {name}, the nearest, and 99 % of the queries that topics were "
+            f"learned from have {topic.edge:.3f} or more"
+        )
+    text = f"the query is like {name} ({topic.n_reference} reference queries)"
+    if not choices or (there := choices[0].in_topic) is None:
+        return text
+    first = choices[0].model_id
+    if there.observed_accuracy is None:
+        text += f", of which {first} has answered none"
+    else:
+        share = f"{100 * there.observed_accuracy:.0f} %"
+        text += f", where {first} was right on {share} of {there.n_observed} answers"
+    return text + ("" if there.lower_bound is None else f" (lower bound {there.lower_bound:.3f})")
 
 
 def _what(

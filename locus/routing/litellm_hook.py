@@ -68,7 +68,10 @@ class LocusRouting(CustomLogger):  # type: ignore[misc] # LiteLLM is not checked
             raise HTTPException(400, f"{alias}: there is no text of a user to route by")
         now = self.follower.serving
         if now is None:
-            raise HTTPException(503, f"{alias}: no snapshot of LOCUS is loaded")
+            said = "nothing that is published can be used: see the log"
+            if self.follower.problem is None:
+                said = "the snapshot is being loaded: try again in some seconds"
+            raise HTTPException(503, f"{alias}: {said}", {"Retry-After": "5"})
         # The pool changes with every snapshot: who is not in it can't be asked about.
         only = [m for m in self._names or () if m in now.router.models]
         if self._names is not None and not only:

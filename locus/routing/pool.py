@@ -12,6 +12,7 @@ from locus.bank import Array
 from locus.routing import predictor as predictors
 from locus.routing.policy import Floats
 from locus.routing.predictor import Predictor, PreparedPool
+from locus.routing.topics import Topics
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Pool:
         predictor: P(correct) from embeddings and query features.
         models: the published embeddings, one row a model, with prices.
         stand_ins: who answers in a model's place, nearest first.
+        topics: learned topics; None where it has none.
     """
 
     snapshot_id: str
@@ -31,6 +33,7 @@ class Pool:
     predictor: Predictor
     models: pl.DataFrame
     stand_ins: dict[str, list[str]]
+    topics: Topics | None
 
     @classmethod
     def read(cls, published: Path) -> "Pool":
@@ -41,11 +44,18 @@ class Pool:
             PredictorError: the predictor is unreadable or fails its own test vectors.
         """
         snapshot = snapshots.current(published)
-        predictor = predictors.read(snapshot.folder / "routing" / "predictor")
+        routing = snapshot.folder / "routing"
+        predictor = predictors.read(routing / "predictor")
         models = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
-        table = json.loads((snapshot.folder / "routing" / "table.json").read_text("utf-8"))
-        name = snapshot.manifest["lineage"]["encoder_name"]
-        return cls(snapshot.snapshot_id, name, predictor, models, table["stand_ins"])
+        table = json.loads((routing / "table.json").read_text("utf-8"))
+        return cls(
+            snapshot.snapshot_id,
+            snapshot.manifest["lineage"]["encoder_name"],
+            predictor,
+            models,
+            table["stand_ins"],
+            Topics.read(routing, table),
+        )
 
     def prepare(self) -> PreparedPool:
         """The predictor with the published models folded in."""

@@ -10,6 +10,42 @@ from locus.routing.policy import Ints
 
 
 @dataclass(frozen=True)
+class Topic:
+    """The learned topic that a query is most like.
+
+    Attributes:
+        name: its bucket in the snapshot's routing table.
+        words: words that tell it from the other topics.
+        n_reference: reference queries in it.
+        cosine: of the query with the topic's centre.
+        edge: 99 % of the queries that topics were learned from have this cosine or more.
+        far: whether the query has less: no topic says anything about it.
+    """
+
+    name: str
+    words: list[str]
+    n_reference: int
+    cosine: float
+    edge: float
+    far: bool
+
+
+@dataclass(frozen=True)
+class InTopic:
+    """How a model did in a query's topic.
+
+    Attributes:
+        observed_accuracy: its mean score on train and val queries; None where it answered none.
+        n_observed: answers behind it.
+        lower_bound: calibrated lower bound (95 %) of its accuracy there; None where unknown.
+    """
+
+    observed_accuracy: float | None
+    n_observed: int
+    lower_bound: float | None
+
+
+@dataclass(frozen=True)
 class Choice:
     """One candidate for a query.
 
@@ -23,6 +59,8 @@ class Choice:
             approximation, clipped to [0, 1]); None where the map knows no doubt.
         price_usd_per_mtok: what policies count: a million tokens read, plus a million written
             where that price is known; None where unknown.
+        in_topic: how it did in the query's topic; None where the query is far from every topic,
+            or its topic is unknown.
     """
 
     rank: int
@@ -32,6 +70,7 @@ class Choice:
     stand_ins: list[str]
     lower_bound: float | None = None
     price_usd_per_mtok: float | None = None
+    in_topic: InTopic | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -65,6 +104,8 @@ class Routed:
         unknown_price: models left out because the policy asks for a price and theirs is unknown.
         cost: price of the first choices together; None where one is unknown.
         expected: right answers expected of the first choices together.
+        topics: for each query the topic that it is most like; None where the snapshot has no
+            topics, or no explanation was asked for.
     """
 
     choices: list[list[Choice]]
@@ -73,6 +114,7 @@ class Routed:
     unknown_price: list[str]
     cost: float | None
     expected: float
+    topics: list[Topic | None]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,24 @@ from locus.bank import Array
 from locus.encoding import TextEncoder, encoder_identity
 from locus.encoding.surface import SURFACE, surface
 from locus.names import hint
-from locus.routing.explain import reason
+from locus.routing.explain import likeness, reason
 from locus.routing.policy import Bools, Decision, Floats, Ints, Policy, choose, pick
 from locus.routing.pool import Pool, places, prices
 from locus.routing.predictor import Predictor
-from locus.routing.routed import Away, Choice, Routed, Selected
+from locus.routing.routed import Away, Choice, InTopic, Routed, Selected, Topic
+from locus.routing.topics import Topics
 
-__all__ = ["Away", "Choice", "Routed", "Router", "RoutingError", "Selected", "prices"]
+__all__ = [
+    "Away",
+    "Choice",
+    "InTopic",
+    "Routed",
+    "Router",
+    "RoutingError",
+    "Selected",
+    "Topic",
+    "prices",
+]
 
 _BEST = Policy()
 # Chances ranked at a time: in float64 256 KB, which stay in a core's cache.
@@ -43,6 +54,7 @@ class Router:
         models: pl.DataFrame,
         encoder: TextEncoder | None,
         stand_ins: dict[str, list[str]],
+        topics: Topics | None = None,
     ) -> None:
         self.snapshot_id = snapshot_id
         self.models: list[str] = models["model_id"].to_list()
@@ -53,6 +65,7 @@ class Router:
         self._pool = predictor.prepare(self._z_Md, covariance_Mu)
         self._encoder = encoder
         self._stand_ins = stand_ins
+        self._topics = topics
 
     @classmethod
     def load(cls, published: Path, encoder: str | None = None) -> "Router":
@@ -75,8 +88,7 @@ class Router:
                 f"{pool.predictor.encoder!r}, and {name!r} is {encoder_identity(name)!r}: install "
                 "the same one, or publish anew"
             )
-        encoder_ = TextEncoder(name)
-        return cls(pool.snapshot_id, pool.predictor, pool.models, encoder_, pool.stand_ins)
+        return cls._of(pool, TextEncoder(name))
 
     @classmethod
     def load_encoded(cls, published: Path) -> "Router":
@@ -89,8 +101,13 @@ class Router:
             SnapshotError: nothing is published.
             PredictorError: the predictor is unreadable or fails its own test vectors.
         """
-        pool = Pool.read(published)
-        return cls(pool.snapshot_id, pool.predictor, pool.models, None, pool.stand_ins)
+        return cls._of(Pool.read(published), None)
+
+    @classmethod
+    def _of(cls, pool: Pool, encoder: TextEncoder | None) -> "Router":
+        return cls(
+            pool.snapshot_id, pool.predictor, pool.models, encoder, pool.stand_ins, pool.topics
+        )
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Features of T queries, float32 [T, f]: sentence encoding, then surface features.
@@ -215,7 +232,7 @@ class Router:
             only: the only models that may answer; none named means all.
             unavailable: models that are down: as ``exclude``, and it is said who steps in.
             confidence: of the lower bound, one-sided, from 0.5 up to below 1.
-            explain: whether to give reasons.
+            explain: whether to give reasons, and the topic that each query is like.
 
         Raises:
             RoutingError: an empty query, an unknown model, nobody left, or a policy that asks for
@@ -250,7 +267,8 @@ class Router:
         """
         quantile = _quantile(confidence)
         wanted_M, up_M = self._who(exclude, only, unavailable)
-        read_Tx = self._pool.read(self._features(x_Tf))
+        x_Tf = self._features(x_Tf)
+        read_Tx = self._pool.read(x_Tf)
         p_TM = self._pool.chances(read_Tx).astype(np.float64)
         lower_TM = self._lower(p_TM, read_Tx, quantile)
         if policy.asks_lower and lower_TM is None:
@@ -265,20 +283,32 @@ class Router:
         first = decision.chosen_T[decision.chosen_T >= 0]
         cost = float(self._prices_M[first].sum())
         hidden = {*exclude, *unavailable}
-        rows = range(len(p_TM))
-        reasons = [""] * len(rows)
+        choices = [
+            self._choices(decision.ranking_TM[t], p_TM[t], lower_TM, t, k, hidden)
+            for t in range(len(p_TM))
+        ]
+        reasons: list[str] = [""] * len(choices)
+        topics: list[Topic | None] = [None] * len(choices)
         if explain:
             reasons = [
                 reason(policy, decision, t, self.models, p_TM[t], self._prices_M, lower_TM)
-                for t in rows
+                for t in range(len(p_TM))
             ]
+            if self._topics is not None:
+                found, choices = self._topics.tell(x_Tf[:, : self._pool.d_query], choices)
+                topics = [*found]
+                reasons = [
+                    f"{why}; {likeness(topic, some)}"
+                    for why, topic, some in zip(reasons, found, choices, strict=True)
+                ]
         return Routed(
-            [self._choices(decision.ranking_TM[t], p_TM[t], lower_TM, t, k, hidden) for t in rows],
+            choices,
             reasons,
             [self._away(m, up_M, whole) for m in dict.fromkeys(unavailable)],
             [self.models[i] for i in decision.unknown_cost],
             None if np.isnan(cost) else cost,
             decision.expected,
+            topics,
         )
 
     def _features(self, x_Tf: Array) -> Array:

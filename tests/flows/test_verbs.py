@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from locus.embedding import checkpoint
 from locus.embedding.checkpoint import CheckpointError
 from locus.routing.policy import PolicyError
 from locus.routing.router import RoutingError
+from locus.snapshots import current
 from tasks.discover import discover_models, sync_catalogue
 from tasks.embed import embed_models, train_if_needed
 from tasks.encode import encode_queries
@@ -48,7 +50,7 @@ Ask = Callable[..., Result]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a published map, made by the pipeline's own steps."""
     folder = tmp_path_factory.mktemp("decided")
-    settings = Settings(home=folder / "state")
+    settings = Settings(home=folder / "state", report_layouts=("tsne",))
     import_folder(settings, "matrix", write_matrix(folder / "matrix"))
     encode_queries.fn(settings)
     checkpoint_id, _ = train_if_needed.fn(settings)
@@ -92,7 +94,12 @@ def test_route_by_policy(ask: Ask) -> None:
     # The price of the matrix holds for both directions.
     assert next(r for r in best if r["model_id"] == "sums/m3")["price_usd_per_mtok"] == 2
 
+    assert {(r["topic"], r["far_from_topics"]) for r in best} == {(best[0]["topic"], False)}
+    assert "plus" in best[0]["topic_words"]
+    assert all(r["topic_lower_bound"] < 1 and r["topic_n_observed"] for r in best)
+
     cheap = ask("route", SUM, "--policy", "cost-aware", "--lambda", "5", "--explain")
+    assert f"is like topic '{best[0]['topic_words']}'" in cheap.stdout
     assert "sums/m0" in cheap.stdout
     assert "the highest p - 5 x price" in cheap.stdout
     assert "no known price" in cheap.stdout
@@ -241,6 +248,36 @@ def test_curve(ask: Ask) -> None:
     own = rows(ask("curve", "--lambda", "0", "--lambda", "0.1", "--format", "json"))
     assert [p["lambda"] for p in own] == [0, 0.1]
     assert own[0]["score"] == points[0]["score"]
+
+
+def test_the_report_shows_what_the_verbs_say(ask: Ask, home: Path) -> None:
+    folder = current(home / "state" / "published").folder
+    page = (folder / "similarity" / "report.html").read_text(encoding="utf-8")
+
+    def block(name: str) -> Any:
+        found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page)
+        assert found is not None
+        return json.loads(found[1])
+
+    content = block("content")
+    ids, shown = content["models"]["id"], content["curves"]
+    best = shown["portfolio"]["best"]
+    assert len(best) >= len(TASKS)
+    said = rows(ask("portfolio", "--size", str(len(best)), "--format", "json"))
+    assert [(ids[model], hit, n) for _, model, hit, _, _, n, *_ in best] == [
+        (r["model_id"], round(1000 * r["hit1"]), r["n_test"]) for r in said
+    ]
+    budget, cost, size, hit, *_ = shown["budget"]["price"][-1]
+    bought = rows(ask("portfolio", "--budget-price", f"{1.001 * budget}", "--format", "json"))
+    assert (len(bought), round(1000 * bought[-1]["hit1"])) == (size, hit)
+    assert bought[-1]["price_so_far"] == pytest.approx(cost, rel=1e-3)
+    points = rows(ask("curve", "--format", "json"))
+    assert [(hit, n) for _, _, hit, _, _, n in shown["cost"]["routed"]] == [
+        (round(1000 * p["score"]), p["n"]) for p in points
+    ]
+    tsne = block("figures")["map"]["layouts"]["tsne"]
+    assert len(tsne["x"]) == len(ids)
+    assert None not in tsne["x"] + tsne["y"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,13 +19,12 @@ from flows.webhook import (
     BODY_MOST,
     SECRET_VARIABLE,
     WebhookError,
-    _Door,
-    _Refused,
     build_app,
     secret_of_environment,
     serve_webhook,
     server_of,
 )
+from locus.http_server import Secret
 from locus.hub import WatchSettings, WebhookSettings
 from locus.registry import load_registry
 from tasks.settings import Settings
@@ -161,18 +159,12 @@ def test_guessing_ends(settings: Settings) -> None:
 
 def test_a_minute_later_an_address_may_come_again() -> None:
     now = [0.0]
-    door = _Door(SECRET, 2, lambda: now[0])
+    door = Secret(SECRET, "X-Webhook-Secret", wrong_per_minute=2, clock=lambda: now[0])
 
     def comes(secret: str, address: str = "192.0.2.1") -> int:
-        request: Any = SimpleNamespace(
-            client=SimpleNamespace(host=address),
-            headers=httpx.Headers({"x-webhook-secret": secret}),
-        )
-        try:
-            door.check(request)
-        except _Refused as refused:
-            return refused.status
-        return 200
+        headers = [(b"x-webhook-secret", secret.encode())]
+        refusal = door.refusal({"client": (address, 1), "headers": headers})
+        return 200 if refusal is None else refusal.status_code
 
     assert [comes("no"), comes("no"), comes(SECRET)] == [401, 401, 429]
     assert comes(SECRET, "192.0.2.2") == 200

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,13 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from locus.http_server import http_server
+from locus.http_server import Gate, Secret, http_server
 from locus.routing.policy import PolicyError
 from locus.routing.router import Routed, RoutingError
 from locus.routing.serving.aliases import ALIASES
 from locus.routing.serving.desk import BusyError, Desk
 from locus.routing.serving.follow import LOOK_S, Follower, Serving
-from locus.routing.serving.gate import BODY_MOST, BODY_WAIT_S, Counted, Gate
-from locus.routing.serving.metrics import Metrics
+from locus.routing.serving.metrics import Counted, Metrics
 from locus.routing.serving.wire import (
     AwayTold,
     ChoiceTold,
@@ -34,6 +34,7 @@ from locus.routing.serving.wire import (
     QueryTold,
     RouteAsked,
     RouteTold,
+    TopicTold,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "LOCUS_ROUTE_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_LEAST = 16
+BODY_MOST = 1 << 23
+BODY_WAIT_S = 30.0
+OPEN = frozenset({"/health"})
+"""Paths that need no token."""
 _CONNECTIONS = 256
 _FAULTS_TOLD = 10
 
@@ -145,7 +150,13 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, token=token, body_most=body_most, body_wait_s=body_wait_s)
+    app.add_middleware(
+        Gate,
+        secret=_secret(token),
+        guards=lambda scope: scope["path"] not in OPEN,
+        body_most=body_most,
+        body_wait_s=body_wait_s,
+    )
     app.add_middleware(Counted, metrics=metrics)
     _tell_faults(app)
     guarded = [] if token is None else [Security(HTTPBearer(auto_error=False))]
@@ -239,6 +250,13 @@ def create_app(
     return app
 
 
+def _secret(token: str | None) -> Secret | None:
+    if token is None:
+        return None
+    said = "send the token: Authorization: Bearer TOKEN"
+    return Secret(token, "Authorization", "Bearer", said)
+
+
 def _told(snapshot_id: str, routed: Routed, explain: bool) -> RouteTold:
     return RouteTold(
         snapshot_id=snapshot_id,
@@ -246,8 +264,11 @@ def _told(snapshot_id: str, routed: Routed, explain: bool) -> RouteTold:
             QueryTold(
                 choices=[ChoiceTold(**choice.to_dict()) for choice in choices],
                 reason=why if explain or not choices else None,
+                topic=None if topic is None else TopicTold(**asdict(topic)),
             )
-            for choices, why in zip(routed.choices, routed.reasons, strict=True)
+            for choices, why, topic in zip(
+                routed.choices, routed.reasons, routed.topics, strict=True
+            )
         ],
         away=[
             AwayTold(model_id=a.model_id, would_answer=a.would_answer, stand_ins=a.stand_ins)

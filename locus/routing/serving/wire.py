@@ -173,6 +173,18 @@ class RouteAsked(_Asked):
         return [last_user_text(m.model_dump() for m in self.messages)]
 
 
+class InTopicTold(BaseModel):
+    """How a model did in the query's topic, on queries that it was asked."""
+
+    observed_accuracy: float | None = Field(
+        description="Mean score of its answers there; null where it has answered none."
+    )
+    n_observed: int = Field(description="Answers behind it; none to test queries.")
+    lower_bound: float | None = Field(
+        description="Calibrated 95 % lower bound of its accuracy there; null where unknown."
+    )
+
+
 class ChoiceTold(BaseModel):
     """A candidate; the first one should be asked."""
 
@@ -188,6 +200,22 @@ class ChoiceTold(BaseModel):
     )
     price_in_usd_per_mtok: float | None = Field(description="A million tokens read.")
     stand_ins: list[str] = Field(description="Who answers in its place, nearest first.")
+    in_topic: InTopicTold | None = Field(
+        description="How it did in the query's topic; null where the query has none, or is far."
+    )
+
+
+class TopicTold(BaseModel):
+    """The topic of the published map that a query is most like."""
+
+    name: str = Field(description="Its bucket in the snapshot's routing table.")
+    words: list[str] = Field(description="Words that tell it from other topics.")
+    n_reference: int = Field(description="Reference queries in it.")
+    cosine: float = Field(description="Of the query with the topic's centre.")
+    edge: float = Field(
+        description="99 % of the queries that topics were learned from have this cosine or more."
+    )
+    far: bool = Field(description="The cosine is below the edge: no topic is like the query.")
 
 
 class QueryTold(BaseModel):
@@ -196,6 +224,9 @@ class QueryTold(BaseModel):
     choices: list[ChoiceTold] = Field(description="Best first; empty where nobody answers.")
     reason: str | None = Field(
         description="Why the first was chosen (with explain), or why nobody answers."
+    )
+    topic: TopicTold | None = Field(
+        description="What the query is like; null where the snapshot has no topics."
     )
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from locus.bank import Array
-from locus.routing.buckets import Buckets, learn_buckets, read_centres
+from locus.routing.buckets import FAR, Buckets, cosines, learn_buckets, read_centres
 
 WORDS = ("triangle angle area", "verb noun grammar", "enzyme protein cell", "court law appeal")
 
@@ -42,6 +43,18 @@ def test_kinds_are_found_and_named(seed: int) -> None:
     assert (np.diff(sizes) <= 0).all()  # numbered from the largest
 
 
+def test_of_new_queries_as_many_are_far_as_was_said() -> None:
+    # Few and wide: here a query pulls its own centre most.
+    phi, texts, p, y = world(4, n=100)
+    found = learn_buckets(phi, texts, p, y)
+    assert found is not None
+    nearest = cosines(world(5, n=20_000)[0], found.centres_Gp).max(axis=1)
+    assert FAR / 4 < (nearest < found.edge).mean() < FAR * 4
+    other = np.random.default_rng(6).normal(0, 0.25, (1000, 16)).astype(np.float32)
+    other[:, 9] += 1.0
+    assert (cosines(other, found.centres_Gp).max(axis=1) < found.edge).mean() > 0.3
+
+
 def test_the_same_queries_give_the_same_buckets() -> None:
     phi, texts, p, y = world(1)
     one, two = learn_buckets(phi, texts, p, y), learn_buckets(phi, texts, p, y)
@@ -66,10 +79,14 @@ def test_too_few_queries_make_no_buckets() -> None:
 
 
 def test_names_keep_clear_of_tasks_and_centres_come_back(tmp_path: Path) -> None:
-    found = Buckets(np.eye(2, 3, dtype=np.float32), (("a",), ("b",)))
+    found = Buckets(np.eye(2, 3, dtype=np.float32), (("a",), ("b",)), 0.25)
     assert found.names(["topic 02"]) == ["topic 01", "topic 02'"]
     assert read_centres(tmp_path) is None
     found.write(tmp_path)
     back = read_centres(tmp_path)
     assert back is not None
-    np.testing.assert_array_equal(back, found.centres_Gp)
+    np.testing.assert_array_equal(back[0], found.centres_Gp)
+    assert back[1] == found.edge
+    # As snapshots were published before there was an edge.
+    save_file({"centres": found.centres_Gp}, tmp_path / "buckets.safetensors")
+    assert read_centres(tmp_path) is None

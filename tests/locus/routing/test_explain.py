@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from locus.routing.explain import reason
+from locus.routing.explain import likeness, reason
 from locus.routing.policy import Policy, choose
+from locus.routing.routed import Choice, InTopic, Topic
 
 P = np.array([[0.9, 0.8, 0.8], [0.2, 0.3, 0.3]])
 COST = np.array([4.0, 1.0, np.nan])
@@ -32,3 +33,17 @@ def test_why_nobody_answers() -> None:
     assert "no lower bound reaches 0.5" in why(Policy("lower-bound", abstain_below=0.5), 1)
     assert "no price is within 0.5 USD" in why(Policy(price_cap=0.5))
     assert "do more for other queries" in why(Policy("budget", budget=1), 1)
+
+
+def test_what_a_query_is_like() -> None:
+    topic = Topic("topic 03", [], 7, 0.5, 0.4, far=False)
+    like = "the query is like topic 03 (7 reference queries)"
+    assert likeness(topic, []) == like
+    for there, said in (
+        (InTopic(None, 0, None), f"{like}, of which a has answered none"),
+        (
+            InTopic(0.5, 4, 0.25),
+            f"{like}, where a was right on 50 % of 4 answers (lower bound 0.250)",
+        ),
+    ):
+        assert likeness(topic, [Choice(1, "a", 0.9, None, [], in_topic=there)]) == said

@@ -1,12 +1,12 @@
 """The hook in front of a real LiteLLM router, whose deployments answer without a network."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import serving
 from fastapi import HTTPException
 from small_map import CAPITALS, SUMS, publish_small
 
@@ -92,13 +92,12 @@ def test_nobody_to_answer(litellm: Any, tmp_path: Path, published: Path) -> None
 
     asked = {"model": "locus-best", "messages": [{"role": "user", "content": SUM}]}
     for folder, names, said in (
-        (tmp_path, None, "no snapshot of LOCUS is loaded"),
+        (tmp_path, None, "nothing that is published can be used"),
         (published, {"gone/m0": "x"}, "none of the models that may answer"),
     ):
         hook = LocusRouting(folder, names)
         try:
-            if folder == published:
-                _wait(hook)
+            _wait(hook)
             with pytest.raises(HTTPException, match=said) as refused:
                 asyncio.run(hook.async_pre_call_hook(None, None, asked, "acompletion"))
             assert refused.value.status_code == 503
@@ -107,7 +106,4 @@ def test_nobody_to_answer(litellm: Any, tmp_path: Path, published: Path) -> None
 
 
 def _wait(hook: Any) -> None:
-    deadline = time.monotonic() + 120
-    while hook.follower.serving is None:
-        assert time.monotonic() < deadline, hook.follower.problem
-        time.sleep(0.02)
+    serving.wait_for(lambda: hook.follower.serving or hook.follower.problem, 120)

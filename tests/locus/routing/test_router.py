@@ -144,6 +144,9 @@ def test_the_graph_says_what_the_predictor_says(
 
     router = Router.load_encoded(published)
     assert router.models[router.select(x[:1]).chosen_T[0]] == models["model_id"][int(p[0].argmax())]
+    # A snapshot without topics is as good as any.
+    told = router.decide_encoded(x[:1])
+    assert told.topics == [None] and told.choices[0][0].in_topic is None
 
 
 def test_the_benchmark_times_two_ways_to_the_same_choices() -> None:

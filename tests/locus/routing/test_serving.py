@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 import schemathesis
 import serving
@@ -30,12 +31,13 @@ from locus.routing.serving.aliases import CHEAP, pick
 from locus.routing.serving.app import create_app, server_of
 from locus.routing.serving.desk import BusyError, Desk
 from locus.routing.serving.wire import QUERIES_MOST, last_user_text
-from locus.snapshots import Snapshot, make_current
+from locus.snapshots import Snapshot, current, make_current
 
 pytestmark = [pytest.mark.slow]
 
 SUM = "What is 5 plus 9, and what is 9 minus 2?"
 CAPITAL = "Which city is the capital of country number 7, north of river 4?"
+FAR = "Rewrite this poem as a haiku."
 TOKEN = "a token of the tests"
 
 
@@ -104,6 +106,29 @@ def test_it_says_what_the_router_says(client: httpx.Client, published: Path) -> 
     best = [r["choices"][0]["model_id"].split("/")[0] for r in told["results"]]
     assert best == ["sums", "capitals"]
     assert told["expected"] == pytest.approx(said.expected, abs=1e-5)
+
+
+def test_it_says_what_a_query_is_like(client: httpx.Client, published: Path) -> None:
+    told = route(client, CAPITAL, FAR, k=1, explain=True)["results"]
+    (near, near_first), (far, far_first) = ((r["topic"], r["choices"][0]) for r in told)
+    assert "capital" in near["words"] and near["cosine"] > near["edge"] and not near["far"]
+    table = pl.read_parquet(current(published).folder / "routing" / "table.parquet")
+    row = table.row(
+        by_predicate=(pl.col("bucket") == near["name"])
+        & (pl.col("model_id") == near_first["model_id"]),
+        named=True,
+    )
+    assert near["n_reference"] == row["n_reference"] > 0
+    assert near_first["in_topic"] == {name: row[name] for name in near_first["in_topic"]}
+    share = f"was right on {100 * row['observed_accuracy']:.0f} % of {row['n_observed']} answers"
+    assert f"like topic '{', '.join(near['words'])}'" in told[0]["reason"]
+    assert share in told[0]["reason"]
+    assert far["far"] and far["cosine"] < far["edge"] == near["edge"]
+    assert far_first["in_topic"] is None
+    assert "far from every topic" in told[1]["reason"]
+    # Unasked, the words are left out and the figures stay.
+    plain = route(client, CAPITAL, k=1)["results"][0]
+    assert plain["reason"] is None and plain["topic"]["name"] == near["name"]
 
 
 def test_policies_and_who_may_answer(client: httpx.Client) -> None:
