@@ -4,13 +4,14 @@ VENV        ?= .venv
 BIN         := $(VENV)/bin
 # A machine with an NVIDIA GPU keeps torch free (CUDA build); every other one takes the pinned CPU build.
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
-# Tests run beside one another, a file at a time; one more than there are cores, since they often wait.
-TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
-PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile
+# Tests run beside one another, a file at a time; two more than there are cores, since they often wait.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 2 : 4)))
+# In the order of tests/conftest.py; xdist would start files of many tests first, whole nights last.
+PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench-eval bench-router test test-kills lint format audit licences sbom clean
+.PHONY: help setup demo bench bench-eval bench-router test test-kills test-load lint format audit licences sbom clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,6 +29,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.
 demo: setup ## Run the main job end to end on a zoo of tiny local models
 	@$(BIN)/locus demo
 
+bench: setup ## Time everything beside the plain ways to do it (under half an hour; BENCH_ARGS="--quick refresh")
+	@$(BIN)/locus bench $(BENCH_ARGS)
+
 bench-eval: setup ## Time our evaluation beside bare lm-eval (about 15 minutes; BENCH_ARGS=--quick)
 	@$(BIN)/python -m locus.evaluation.overhead $(BENCH_ARGS)
 
@@ -41,6 +45,10 @@ test: setup ## Run linters' import contract and the whole test suite
 test-kills: setup ## Kill fifty nights, twenty workers and one machine of two at random instants (about 25 minutes)
 	@LOCUS_KILLS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_13_killed_at_any_instant.py tests/tasks/test_kills.py
 	@LOCUS_POOL_MODELS=16 $(BIN)/python -m pytest tests/flows/test_pool.py
+
+test-load: setup ## 10,000 requests at rising concurrency, and 50 readers, while snapshots are published
+	@LOCUS_LOAD_REQUESTS=10000 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/flows/test_route_load.py
+	@LOCUS_READERS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_03_readers_see_whole_snapshots.py
 
 lint: setup ## Style (ruff), types (mypy --strict) and the import contract
 	@$(BIN)/ruff check .

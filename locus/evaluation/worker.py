@@ -40,6 +40,7 @@ from locus.evaluation.service import UNASKED
 from locus.evaluation.service_model import load_service
 from locus.frames import SCORES
 from locus.ids import QueryId
+from locus.loading import uncollected
 from locus.prices import price_on
 
 
@@ -100,9 +101,10 @@ def run(request: EvaluationRequest, out: TextIO, allowed: Callable[[], int] | No
             todo.append(chunk)
     if not todo:
         return
-    tasks = load_tasks(sorted(request.queries), [Path(f) for f in request.task_folders])
-    known = _known(request, tasks)
-    lm = _load_model(request)
+    with uncollected():
+        tasks = load_tasks(sorted(request.queries), [Path(f) for f in request.task_folders])
+        known = _known(request, tasks)
+        lm = _load_model(request)
     tell("loaded", done=done)
     left_out = _left_out(request, tasks, lm)
     while todo:

@@ -1,7 +1,7 @@
 """Models asked by two machines that share no disk; one of them dies in the middle.
 
 One is a tiny one with weights, which its machine loads; the others are behind a service, whose
-questions are counted. Each job starts two processes that import for seconds: five models by
+questions are counted. Each job starts two processes that import for seconds: four models by
 default, ``LOCUS_POOL_MODELS=16`` (`make test-kills`) asks sixteen.
 """
 
@@ -40,7 +40,7 @@ from warehouse.store import Warehouse
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 N_LOCAL = 1
-N_SERVED = int(os.environ.get("LOCUS_POOL_MODELS", "5")) - N_LOCAL
+N_SERVED = int(os.environ.get("LOCUS_POOL_MODELS", "4")) - N_LOCAL
 CHUNK = 2
 PIPELINE = """\
 tasks = ["tiny_choice", "tiny_copy"]

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 from conftest import BIN, SETTINGS, Pipeline, environment
+from shared_server import copy_database
 from tiny import write_tasks
 
 from flows.backfill import backfill
@@ -193,7 +194,11 @@ def test_a_model_is_announced_elsewhere_and_added_here(alone: Pipeline) -> None:
     assert announcing(alone, "org/late", "r2").communicate(timeout=120)[0] == "False\n"
 
 
-def test_schedules_are_kept_and_a_dead_server_is_named(alone: Pipeline) -> None:
+def test_schedules_are_kept_and_a_dead_server_is_named(
+    alone: Pipeline, _prefect_folder: Path
+) -> None:
+    # Half of a server's start goes into its first database, and above it makes one.
+    copy_database(_prefect_folder, alone.folder / "state")
     with serving(alone, "--cron", "30 1 * * *", "--timezone", "Europe/Berlin") as served:
         served.until("Ctrl-C stops everything")
         assert "30 1 * * * Europe/Berlin, next" in served.said

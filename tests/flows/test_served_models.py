@@ -20,14 +20,13 @@ def server() -> Iterator[OpenAIServer]:
         yield running
 
 
-def register(pipeline: Pipeline, server: OpenAIServer, **more: object) -> None:
-    """Two local models, and one behind the server."""
+def register(pipeline: Pipeline, server: OpenAIServer, name: str, api_key_env: str) -> None:
+    """One more model, behind the server."""
     args = {"model": MODEL, "base_url": f"{server.root}/chat/completions"}
-    args |= {"api_key_env": "SERVED_API_KEY", **more}  # type: ignore[dict-item]
-    pipeline.register("a", "b")
+    args["api_key_env"] = api_key_env
     with (pipeline.folder / "models.yaml").open("a") as registry:
         registry.write(
-            "- id: org/served\n  backend: local-chat-completions\n  chat_template: true\n"
+            f"- id: {name}\n  backend: local-chat-completions\n  chat_template: true\n"
             f"  args: {json.dumps(args)}\n"
             "  prices:\n  - {in_usd_per_mtok: 100, out_usd_per_mtok: 100}\n"
             "  - {in_usd_per_mtok: 1, out_usd_per_mtok: 2, valid_from: 2026-01-01}\n"
@@ -39,7 +38,8 @@ def test_a_night_with_a_service(pipeline: Pipeline, server: OpenAIServer) -> Non
     pipeline.environment["SERVED_API_KEY"] = KEY
     pipeline.environment["LOCUS_EVALUATION__CANARY_QUERIES"] = "5"
     pipeline.environment["LOCUS_EVALUATION__ATTEMPTS"] = "2"
-    register(pipeline, server)
+    pipeline.register("a", "b")
+    register(pipeline, server, "org/served", api_key_env="SERVED_API_KEY")
     server.fail("429", times=2, retry_after="0")
     server.fail("null", prompt="number 7 ")
     first = pipeline.locus("run", "nightly")
@@ -72,18 +72,21 @@ def test_a_night_with_a_service(pipeline: Pipeline, server: OpenAIServer) -> Non
     holding = [p for p in state.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
     assert holding == []
 
+    a_service_that_keeps_failing_rests(pipeline, server)
 
-def test_a_service_that_keeps_failing_rests(pipeline: Pipeline, server: OpenAIServer) -> None:
-    pipeline.environment["SERVED_API_KEY"] = "wrong-key-of-somebody"
+
+def a_service_that_keeps_failing_rests(pipeline: Pipeline, server: OpenAIServer) -> None:
+    """A new model, whose key isn't the service's."""
+    pipeline.environment["WRONG_API_KEY"] = "wrong-key-of-somebody"
     pipeline.environment["LOCUS_EVALUATION__REST_AFTER_FAILURES"] = "1"
-    register(pipeline, server)
+    register(pipeline, server, "org/locked", api_key_env="WRONG_API_KEY")
     first = pipeline.locus("run", "nightly")
     assert first.returncode == 3
-    assert "org/served" in first.stderr
+    assert "org/locked" in first.stderr
     assert "refuses the key" in first.stderr
     asked = len(server.asked)
     second = pipeline.locus("run", "nightly")
     assert second.returncode == 0, second.stderr
     assert "1 models rest" in second.stdout
-    assert "locus add-model org/served" in second.stdout
+    assert "locus add-model org/locked" in second.stdout
     assert len(server.asked) == asked

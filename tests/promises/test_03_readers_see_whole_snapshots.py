@@ -1,6 +1,8 @@
 """Promise 3: readers see the old or the new snapshot, whole."""
 
 import json
+import logging
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +14,11 @@ from nights import ROOT, Pipeline, copy_of, published, snapshot
 from locus.snapshots import Snapshot, all_snapshots, building_folder, make_current, seal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+log = logging.getLogger(__name__)
+
+READERS = int(os.environ.get("LOCUS_READERS", "2"))
+"""At the same time; `make test-load` has 50."""
 
 # Reads until its input ends, then says what it saw.
 READER = """
@@ -58,7 +65,7 @@ def test_readers_see_whole_snapshots(second_night: Pipeline, tmp_path: Path) -> 
             text=True,
             cwd=ROOT,
         )
-        for _ in range(2)
+        for _ in range(READERS)
     ]
     for reader in readers:
         assert reader.stdout is not None
@@ -71,9 +78,10 @@ def test_readers_see_whole_snapshots(second_night: Pipeline, tmp_path: Path) -> 
     assert run.returncode == 0, run.stderr
     new = snapshot(night)
     said = [json.loads(reader.communicate()[0]) for reader in readers]
+    log.info("%d readers, %d reads", READERS, sum(one["reads"] for one in said))
     for one in said:
         assert one["faults"] == []
-        assert one["reads"] > 10
+        assert one["reads"] > (10 if READERS <= 2 else 0)
     seen = {name for one in said for name in one["seen"]}
     assert seen & {s.snapshot_id for s in real}
     assert new.snapshot_id not in {s.snapshot_id for s in real}

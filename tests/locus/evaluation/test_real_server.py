@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -32,6 +33,7 @@ BACKENDS = {"local-completions": "completions", "local-chat-completions": "chat/
 TEMPLATE = "{% for m in messages %}Q: {{ m['content'] }} A:{% endfor %}"
 # Queries of each kind, by the number to copy.
 COPIED, SILENT, ENDLESS = range(20), range(20, 30), range(30, 40)
+Answered = Callable[[str], tuple[EvaluationRequest, pl.DataFrame]]
 
 
 def kind_of(number: int) -> str:
@@ -69,7 +71,7 @@ def write_chat_model(folder: Path) -> Path:
         whole = [*asked, *said, tokenizer.eos_token_id]
         tokens_BT[row, : len(whole)] = torch.tensor(whole)
         labels_BT[row, len(asked) : len(whole)] = tokens_BT[row, len(asked) : len(whole)]
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 6e-3)
     for _ in range(1000):
         loss = model(input_ids=tokens_BT, labels=labels_BT).loss
         optimizer.zero_grad()
@@ -177,12 +179,29 @@ def answers(request: EvaluationRequest, work: Path, server: Server) -> pl.DataFr
     return rows.sort("query_id")
 
 
+@pytest.fixture(scope="module")
+def answered(
+    server: Server,
+    numbers: dict[str, int],
+    task_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Answered:
+    """A backend's request and what became of it, which is asked once for all tests."""
+
+    @cache
+    def of(backend: str) -> tuple[EvaluationRequest, pl.DataFrame]:
+        folder = tmp_path_factory.mktemp("answered")
+        request = request_to(server, backend, numbers, folder / "parts", task_folder)
+        return request, answers(request, folder / "work", server)
+
+    return of
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_query_ends_as_what_it_is(
-    backend: str, server: Server, numbers: dict[str, int], task_folder: Path, tmp_path: Path
+    backend: str, server: Server, numbers: dict[str, int], answered: Answered, tmp_path: Path
 ) -> None:
-    request = request_to(server, backend, numbers, tmp_path / "parts", task_folder)
-    rows = answers(request, tmp_path / "work", server)
+    request, rows = answered(backend)
     assert rows["query_id"].to_list() == request.queries["tiny_copy"]
     asked = [numbers[query] for query in rows["query_id"]]
     assert rows["status"].to_list() == [kind_of(n) for n in asked], server.log()
@@ -194,31 +213,31 @@ def test_every_query_ends_as_what_it_is(
     assert rows["latency_ms"].min() > 0  # type: ignore[operator]
     # Everything again, by a run of its own: the same answers.
     other = replace(request, run_id="run-2", parts=str(tmp_path / "other"))
-    again = answers(other, tmp_path / "work-2", server)
+    again = answers(other, tmp_path / "work", server)
     same = ["query_id", "status", "score", "response", "tokens_in", "tokens_out"]
     assert again.select(same).equals(rows.select(same))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_stop_string_that_the_server_leaves_in_is_no_part_of_the_answer(
-    backend: str, server: Server, numbers: dict[str, int], task_folder: Path, tmp_path: Path
+    backend: str, numbers: dict[str, int], answered: Answered
 ) -> None:
     """OpenAI cuts an answer before the stop string, transformers after it; lm-eval trusts both."""
-    request = request_to(server, backend, numbers, tmp_path / "parts", task_folder)
+    request, rows = answered(backend)
     copied = [query for query in request.queries["tiny_copy"] if numbers[query] in COPIED]
-    rows = answers(replace(request, queries={"tiny_copy": copied}), tmp_path / "work", server)
-    assert rows["response"].to_list() == [str(numbers[query]) for query in rows["query_id"]]
-    assert rows["score"].to_list() == [1.0] * len(copied)
+    ours = rows.filter(pl.col("query_id").is_in(copied))
+    assert ours["response"].to_list() == [str(numbers[query]) for query in ours["query_id"]]
+    assert ours["score"].to_list() == [1.0] * len(copied)
 
 
 def test_the_same_model_loaded_here_gives_the_same_scores(
-    server: Server, numbers: dict[str, int], task_folder: Path, tmp_path: Path
+    server: Server, answered: Answered, tmp_path: Path
 ) -> None:
-    served = request_to(server, "local-completions", numbers, tmp_path / "parts", task_folder)
+    served, rows = answered("local-completions")
     loaded = replace(served, backend="hf", args={"pretrained": str(server.model)}, device="cpu")
     loaded = replace(loaded, parts=str(tmp_path / "loaded"))
-    by_http = answers(served, tmp_path / "work", server).filter(pl.col("status") == "ok")
-    here = answers(loaded, tmp_path / "work-2", server)
+    by_http = rows.filter(pl.col("status") == "ok")
+    here = answers(loaded, tmp_path / "work", server)
     both = by_http.join(here, on="query_id", suffix="_here")
     assert both.height == by_http.height > 0
     for column in ("score", "response", "prompt_hash", "doc_hash", "tokens_in"):
