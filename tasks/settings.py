@@ -245,6 +245,11 @@ class Settings(BaseSettings):
         default=14,
         description="published snapshots to keep, besides the current one and the one before it",
     )
+    report_layouts: tuple[Literal["tsne", "umap"], ...] = Field(
+        default=(),
+        description="layouts of the report's map to choose from beside PCA: tsne (10 seconds with "
+        "2,000 models), umap (needs the extra umap)",
+    )
     task_settings: dict[str, TaskSettings] = Field(
         default_factory=dict, description="by name of a task, what is to be other than it says"
     )
@@ -263,6 +268,21 @@ class Settings(BaseSettings):
     gates: GateSettings = GateSettings()
     notify: NotifySettings = NotifySettings()
     training: TrainingSettings = TrainingSettings()
+
+    @field_validator("report_layouts")
+    @classmethod
+    def _can_be_drawn(
+        cls, layouts: tuple[Literal["tsne", "umap"], ...]
+    ) -> tuple[Literal["tsne", "umap"], ...]:
+        if not layouts:
+            return ()
+        from locus.similarity import missing_package
+
+        # Now, and not when a night of asking is over.
+        for layout in layouts:
+            if missing := missing_package(layout):
+                raise ValueError(missing)
+        return tuple(dict.fromkeys(layouts))
 
     @classmethod
     def settings_customise_sources(

@@ -58,7 +58,7 @@ def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
         pl.col(n).map_elements(lambda v: str(list(v)), return_dtype=pl.String) for n in nested
     )
     return flat.with_columns(
-        pl.when(pl.col(n).str.contains(r"^[=+\-@\t\r]"))
+        pl.when(pl.col(n).str.contains(r"^[=+\-@\t\r']"))
         .then(pl.concat_str(pl.lit("'"), pl.col(n)))
         .otherwise(pl.col(n))
         .alias(n)

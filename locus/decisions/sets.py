@@ -98,7 +98,7 @@ def choose_set(
         chosen = pick(published.distances(), int(size or 1))
     return ChosenSet(
         _OBJECTIVES[chosen.objective],
-        _rows(published, chosen),
+        judge(published, chosen),
         published.name(chosen.unknown_cost),
     )
 
@@ -113,7 +113,8 @@ def _first(portfolio: Portfolio, size: int) -> Portfolio:
     )
 
 
-def _rows(published: PublishedMap, portfolio: Portfolio) -> pl.DataFrame:
+def judge(published: PublishedMap, portfolio: Portfolio) -> pl.DataFrame:
+    """What a chosen set costs and how it does on test queries: `ChosenSet.rows`."""
     chosen = list(portfolio.chosen)
     test = published.test_T
     order = pl.Series(range(1, len(chosen) + 1), dtype=pl.Int64)

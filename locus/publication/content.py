@@ -1,5 +1,6 @@
 """What a snapshot is made from, and what its build found out."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from locus.publication.limits import DEFINITIONS, LIMITS
 from locus.routing.bounds import Calibrated, Check
 from locus.routing.predictor import Predictor
 from locus.routing.quality import Quality
+from locus.similarity import Layout
 from locus.snapshots import Snapshot
 
 Array = NDArray[np.float32]
@@ -39,6 +41,7 @@ class SnapshotContent:
         uncertainty_M: how unsure each place is, in units of P(correct); None where unknown.
         covariance_Mu: packed covariances of the places; None where unknown.
         endpoints: addresses of models, as far as the registry gives them.
+        layouts: layouts of the report's map beside PCA.
         parent: the snapshot that is current until this one is; None before the first.
     """
 
@@ -56,6 +59,7 @@ class SnapshotContent:
     covariance_Mu: Array | None = None
     endpoints: list[Endpoint] = field(default_factory=list)
     parent: Snapshot | None = None
+    layouts: Sequence[Layout] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from locus.publication.content import BuildFacts, SnapshotContent
 from locus.publication.limits import LIMITS
 from locus.publication.routing import Routing
 from locus.report import FRAMES, ReportData, Since, write
+from locus.report.curves import Curves
 from locus.report.data import FIRST
 from locus.routing.table import ALL, TASK, TOPIC, best_for_the_money
 
@@ -27,6 +28,7 @@ def write_report(
     nearest: pl.DataFrame,
     routing: Routing,
     path: Path,
+    curves: Curves | None = None,
 ) -> None:
     """Render the report of a snapshot into one HTML file.
 
@@ -37,6 +39,7 @@ def write_report(
         nearest: as `locus.similarity.nearest` returns it.
         routing: the routing part.
         path: the file.
+        curves: what few models and money reach; None where it was not measured.
     """
     since, not_compared = _since(content, facts, routing.table)
     data = ReportData(
@@ -50,6 +53,7 @@ def write_report(
         buckets=_buckets(routing),
         routing=routing.table,
         task_accuracy=_task_accuracy(content.scores),
+        facts=_facts(content, routing.table),
         routing_quality={
             _method_key(q.method): {"hit@1": q.hit1, "low": q.low, "high": q.high, "n": q.n}
             for q in facts.quality
@@ -57,6 +61,8 @@ def write_report(
         new_models=content.new_models,
         since=since,
         not_compared=not_compared,
+        curves=curves or Curves(),
+        layouts=_layouts(content),
         lineage=content.lineage,
         limits=LIMITS,
     )
@@ -127,6 +133,27 @@ def _models(content: SnapshotContent) -> pl.DataFrame:
         )
         .join(accuracy, on="model_id", how="left", maintain_order="left")
     )
+
+
+def _facts(content: SnapshotContent, table: pl.DataFrame) -> pl.DataFrame:
+    """Revision, prices, measured cost and latency, and the doubt about each place."""
+    costs = ("price_in_usd_per_mtok", "price_out_usd_per_mtok", "cost_usd", "latency_ms")
+    unknown = [None] * content.models.height
+    doubt = unknown if content.uncertainty_M is None else content.uncertainty_M.tolist()
+    return (
+        content.models.select("model_id", "revision")
+        .with_columns(uncertainty=pl.Series(doubt, dtype=pl.Float64))
+        .join(table.select("model_id", *costs).unique("model_id"), on="model_id", how="left")
+    )
+
+
+def _layouts(content: SnapshotContent) -> dict[str, pl.DataFrame]:
+    ids = content.models["model_id"]
+    found: dict[str, pl.DataFrame] = {}
+    for name in content.layouts:
+        xy = similarity.project(content.z_Md, name)
+        found[name] = pl.DataFrame({"model_id": ids, "x": xy[:, 0], "y": xy[:, 1]})
+    return found
 
 
 def _clusters(content: SnapshotContent) -> list[int]:

@@ -4,8 +4,9 @@ Belongs here: what the page says and how it looks. Does not belong here: where t
 (`locus.similarity`, the warehouse), when it is made, where it is published.
 
 `data` says what goes in and refuses what can't be shown, `since` what changed, `payload` packs
-tables, `figures` describes the two Plotly figures, `page` puts it all together. What comes in is
-hostile text.
+tables, `cards` what only a model's card shows, `curves` and `layouts` what few models cover and
+other views of the map, `figures` describes the two large Plotly figures, `page` puts it all
+together. What comes in is hostile text.
 """
 
 from locus.report.data import FRAMES, ReportData

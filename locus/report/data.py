@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from locus.report.cards import FACTS
+from locus.report.curves import Curves
+from locus.report.layouts import checked_layouts
 from locus.report.since import Since
 from locus.report.tidy import COUNT, REAL, TEXT, ReportDataError, tidy, visible
 from locus.similarity import PAIR_SCHEMA
@@ -56,6 +59,7 @@ FRAMES: dict[str, dict[str, pl.DataType]] = {
         "low": REAL,
         "high": REAL,
     },
+    "facts": FACTS,
 }
 """Columns that each frame of `ReportData` must have; more are ignored, NULL means unknown."""
 
@@ -64,6 +68,7 @@ _REQUIRED_VALUES = {
     "buckets": "bucket",
     "routing": "bucket",
     "task_accuracy": "task",
+    "facts": "model_id",
 }
 
 FIRST = "This is the first snapshot: there is none to compare it with."
@@ -87,13 +92,17 @@ class ReportData:
             ``topic``), the words that tell a topic from the others, and the model that is best for
             the money (NULL without prices). Buckets of ``routing`` that are not here come last.
         routing: ranked models per bucket of queries; the page shows ranks 1 to 3, and the best for
-            the money whatever its rank.
+            the money whatever its rank; a model's card shows every rank.
         task_accuracy: accuracy per model and task with its interval.
+        facts: what a model's card says besides, at most one row a model: revision, prices, measured
+            cost and latency of a query, and the doubt about its place.
         routing_quality: method -> ``hit@1``, ``low``, ``high``, ``n`` on held-out queries, the
             published method first; the keys of `page.METHOD_NAMES` get a name in words.
         new_models: ids added since the last snapshot.
         since: what else changed since then; None where nothing was compared.
         not_compared: why not, in a sentence; shown where ``since`` is None.
+        curves: what few models, a budget and money reach on held-out queries.
+        layouts: other layouts of the map by name (``tsne``, ``umap``): model_id, x, y.
         lineage: what the numbers came from, such as checkpoint, encoder, git commit.
         limits: known limits, one sentence each.
     """
@@ -109,9 +118,12 @@ class ReportData:
     routing: pl.DataFrame
     task_accuracy: pl.DataFrame
     routing_quality: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
+    facts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FACTS))
     new_models: Sequence[str] = ()
     since: Since | None = None
     not_compared: str = FIRST
+    curves: Curves = field(default_factory=Curves)
+    layouts: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     lineage: Mapping[str, object] = field(default_factory=dict)
     limits: Sequence[str] = ()
 
@@ -129,15 +141,18 @@ class ReportData:
             for name, schema in FRAMES.items()
         }
         known = frames["models"]["model_id"]
-        if known.is_duplicated().any():
-            twice = known.filter(known.is_duplicated())[0]
-            raise ReportDataError(f"models lists {twice!r} twice; pass one row per model")
+        for name in ("models", "facts"):
+            ids = frames[name]["model_id"]
+            if ids.is_duplicated().any():
+                twice = ids.filter(ids.is_duplicated())[0]
+                raise ReportDataError(f"{name} lists {twice!r} twice; pass one row per model")
         for name, columns in (
             ("pairs", ("model_a", "model_b")),
             ("neighbours", ("model_id", "neighbour_id")),
             ("buckets", ("best_for_the_money",)),
             ("routing", ("model_id",)),
             ("task_accuracy", ("model_id",)),
+            ("facts", ("model_id",)),
         ):
             for column in columns:
                 stray = frames[name].filter(~pl.col(column).is_in(known.implode()))
@@ -159,6 +174,8 @@ class ReportData:
             new_models=[model for model in new if model in set(known)],
             since=self.since and self.since.checked(),
             not_compared=visible(self.not_compared),
+            curves=self.curves.checked(known),
+            layouts=checked_layouts(self.layouts, known),
             lineage={visible(key): visible(str(value)) for key, value in self.lineage.items()},
             limits=[visible(limit) for limit in self.limits],
             **frames,

@@ -24,8 +24,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from locus.durable import whole_file
+from locus.report.curves import curve_words
 from locus.report.data import ReportData
 from locus.report.figures import heat_map, model_map
+from locus.report.layouts import NAMES, WORDS, pack_layouts
 from locus.report.payload import RANKS, pack
 from locus.report.since import in_words
 from locus.routing.table import MONEY_MARGIN
@@ -39,7 +41,16 @@ METHOD_NAMES = {
     "locus": "Routed by this map",
 }
 _BASELINES = ("best_single", "best_single_in_hindsight", "random", "oracle")
-_SCRIPTS = ("core.js", "tables.js", "since.js", "figures.js", "report.js")
+_SCRIPTS = (
+    "core.js",
+    "tables.js",
+    "since.js",
+    "figures.js",
+    "curves.js",
+    "card.js",
+    "downloads.js",
+    "report.js",
+)
 
 
 def render(data: ReportData) -> str:
@@ -55,7 +66,8 @@ def render(data: ReportData) -> str:
     payload = pack(data)
     content = payload.content
     figures = {
-        "map": model_map(data, content["groups"]),
+        "map": model_map(data, content["groups"])
+        | {"layouts": pack_layouts(data.layouts, data.models)},
         "heat": heat_map(len(content["heat"]["order"]), bool(content["heat"]["tree"])),
     }
     own = "\n".join(_asset(name) for name in _SCRIPTS)
@@ -80,6 +92,8 @@ def render(data: ReportData) -> str:
             | {"routing": len(content["routing"]["in"]), "heat": len(content["heat"]["order"])},
             has_tree=bool(content["heat"]["tree"]),
             since=_since(data),
+            curves=curve_words(data.curves),
+            layouts=[(name, NAMES[name], WORDS[name]) for name in ("pca", *data.layouts)],
             css=Markup(_asset("report.css")),  # noqa: S704
             policy=_policy([_plotly(), script]),
             plotly=_packed_plotly(),

@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from locus.report.cards import pack_cards
+from locus.report.curves import pack_curves
 from locus.report.data import ReportData
 from locus.report.digits import significant, thousandths
 from locus.report.since import caps_of, pack_since
@@ -44,14 +46,19 @@ def pack(data: ReportData) -> Payload:
     at = pl.DataFrame({"model_id": ids}, schema={"model_id": pl.String}).with_row_index("at")
     caps = dict.fromkeys(("neighbours", "tasks", "heat"), "") | caps_of(data.since)
     curve = _expected(data.pairs)
+    buckets = _buckets(data)
+    cards, caps["cards"] = pack_cards(data.facts, data.routing, buckets, at)
     content = {
         "models": _models(data),
         "groups": groups(data.models),
         "neighbours": _neighbours(data, at, caps, curve),
-        "routing": _routing(data, at),
+        "routing": _routing(data, at, buckets),
         "tasks": _tasks(data, at, caps),
         "heat": _heat(data, at, caps, curve),
         "since": pack_since(data.since),
+        "curves": pack_curves(data.curves, at),
+        "cards": cards,
+        "caps": caps,
     }
     return Payload(content, caps)
 
@@ -147,15 +154,19 @@ def _neighbours(
     }
 
 
-def _routing(data: ReportData, at: pl.DataFrame) -> dict[str, Any]:
-    """Buckets in their order, and the rows to show of each: the first ranks and the best buy."""
+def _buckets(data: ReportData) -> pl.DataFrame:
+    """Buckets that have rows, numbered in the order of the page."""
     named = data.buckets.unique("bucket", keep="first", maintain_order=True)
     rest = data.routing.select("bucket").unique(maintain_order=True).join(named, "bucket", "anti")
-    buckets = (
+    return (
         pl.concat([named, rest], how="diagonal")
         .join(data.routing, on="bucket", how="semi", maintain_order="left")
         .with_row_index("in")
     )
+
+
+def _routing(data: ReportData, at: pl.DataFrame, buckets: pl.DataFrame) -> dict[str, Any]:
+    """The rows to show of each bucket: the first ranks and the best buy."""
     money = pl.col("model_id").eq_missing(pl.col("best_for_the_money"))
     rows = (
         data.routing.join(buckets, on="bucket")

@@ -10,6 +10,7 @@ models without a common query have an agreement of NULL, never of 0.
 
 from locus.similarity._base import SimilarityInputError, wilson
 from locus.similarity._geometry import Dendrogram, clusters, dendrogram_order, project
+from locus.similarity._layouts import Layout, missing_package
 from locus.similarity._pairs import (
     PAIR_SCHEMA,
     DistanceAgreement,
@@ -31,6 +32,7 @@ __all__ = [
     "Dendrogram",
     "DisagreementMap",
     "DistanceAgreement",
+    "Layout",
     "ObservedDisagreement",
     "SimilarityInputError",
     "calibrated_disagreement",
@@ -38,6 +40,7 @@ __all__ = [
     "dendrogram_order",
     "distance_agreement_correlation",
     "distance_matrix",
+    "missing_package",
     "nearest",
     "observed_disagreement",
     "pairs",

@@ -1,11 +1,12 @@
 """The shape of a pool: hierarchy, clusters, and the flat projection of the map."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from locus.similarity._base import Floats, Ints, SimilarityInputError
+from locus.similarity._layouts import Layout, neighbourhoods
 
 # scipy's optimal leaf ordering grows faster than B**2; past this many leaves it takes seconds.
 _OPTIMAL_LEAVES = 300
@@ -74,21 +75,29 @@ def clusters(linkage: ArrayLike, k: int) -> Ints:
     return labels_B
 
 
-def project(embeddings: ArrayLike, method: str = "pca") -> Floats:
+def project(embeddings: ArrayLike, method: Layout = "pca") -> Floats:
     """Flatten embeddings [B, d] to map positions [B, 2].
 
     ``pca`` is a rotation: it keeps as much of the spread as two directions can. The sign of each
     direction is fixed by making its largest loading positive, so that a map doesn't flip from one
     night to the next. Directions that don't exist (one model, d = 1) are 0.
 
+    ``tsne`` and ``umap`` keep neighbourhoods, and distances between groups mean nothing; they are
+    turned like the other. Fewer than five models are laid out by ``pca`` whatever is asked.
+
     Raises:
-        SimilarityInputError: an unknown method, or embeddings that are not a finite matrix.
+        SimilarityInputError: an unknown method, one whose package is not installed, or embeddings
+            that are not a finite matrix.
     """
-    if method != "pca":
-        raise SimilarityInputError(f"projection {method!r} is unknown; use 'pca'")
+    if method not in get_args(Layout):
+        raise SimilarityInputError(
+            f"projection {method!r} is unknown; use {', '.join(map(repr, get_args(Layout)))}"
+        )
     z_Bd = np.asarray(embeddings, dtype=np.float64)
     if z_Bd.ndim != 2 or not np.isfinite(z_Bd).all():
         raise SimilarityInputError(f"embeddings of shape {z_Bd.shape} must be a finite [B, d]")
+    if method != "pca" and (laid_out := neighbourhoods(z_Bd, method)) is not None:
+        z_Bd = laid_out
     flat_B2 = np.zeros((len(z_Bd), 2))
     if z_Bd.size == 0:
         return flat_B2

@@ -40,6 +40,20 @@ function modelName(index) {
   return models.new[index] ? el("span", {}, name, " ", el("span", { class: "tag" }, "new")) : name;
 }
 
+const cardAddress = (index) => `#model=${encodeURIComponent(models.id[index])}`;
+
+// A model's name that opens its card; tooltips, which nobody can press, take the name alone.
+function modelLink(index) {
+  const link = el("a", { class: "to-card", href: cardAddress(index) }, nameOf(models.id[index]));
+  return models.new[index] ? el("span", {}, link, " ", el("span", { class: "tag" }, "new")) : link;
+}
+
+// Text that travels deflated, as base64. Browsers from before 2023 can't unpack it.
+async function inflated(packed) {
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+}
+
 // A share with its interval, drawn: the band is the interval, the mark is the value.
 function meter(value, low, high) {
   const box = el("span", { class: "meter", "aria-hidden": "true" });

@@ -9,8 +9,7 @@ const heat = content.heat;
 // policy allows by the hash of exactly this text.
 async function unpackPlotly() {
   const packed = document.getElementById("plotly");
-  const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
-  const source = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  const source = await inflated(packed.textContent);
   const script = document.createElement("script");
   script.textContent = source;
   document.head.append(script);
@@ -57,7 +56,7 @@ function textWidth(text, size) {
 
 // ---- map ----
 
-const map = { plot: document.getElementById("map-plot"), hidden: new Set(), query: "", size: "params", view: null };
+const map = { plot: document.getElementById("map-plot"), hidden: new Set(), query: "", size: "params", layout: "pca", view: null };
 
 function nearestOf(index) {
   const at = content.neighbours.model.findIndex((model, i) => model === index && content.neighbours.rank[i] === 1);
@@ -84,9 +83,17 @@ function matches(index) {
   return map.query.split(/\s+/).every((word) => models.id[index].toLowerCase().includes(word));
 }
 
+// Where a group's models lie in the layout that is shown.
+function spots(trace) {
+  const layout = specs.map.layouts[map.layout];
+  if (!layout) return { x: trace.x, y: trace.y };
+  return { x: trace.customdata.map((index) => layout.x[index]), y: trace.customdata.map((index) => layout.y[index]) };
+}
+
 function mapTraces() {
   const groups = specs.map.data.slice(0, -1).map((trace, at) => ({
     ...trace,
+    ...spots(trace),
     visible: map.hidden.has(at) ? false : true,
     marker: {
       ...trace.marker,
@@ -100,7 +107,7 @@ function mapTraces() {
 // As tall as the data is for its width, within what is comfortable to look at.
 function mapHeight() {
   const spans = ["x", "y"].map((axis) => {
-    const values = specs.map.data.slice(0, -1).flatMap((trace) => trace[axis]);
+    const values = specs.map.data.slice(0, -1).flatMap((trace) => spots(trace)[axis]).filter((value) => value !== null);
     return values.reduce((high, value) => Math.max(high, value), -Infinity) - values.reduce((low, value) => Math.min(low, value), Infinity);
   });
   const ratio = spans[0] > 0 ? spans[1] / spans[0] : 1;
@@ -135,6 +142,7 @@ async function labelMap() {
   map.plot.data.slice(0, -1).forEach((trace, at) => {
     if (map.hidden.has(at)) return;
     trace.x.forEach((x, i) => {
+      if (x === null) return;
       const [px, py] = [xaxis.d2p(x), yaxis.d2p(trace.y[i])];
       if (px < 0 || py < 0 || px > xaxis._length || py > yaxis._length) return;
       const index = trace.customdata[i];
@@ -218,7 +226,9 @@ async function startMap() {
     if (points[0].customdata !== undefined) modelTip(points[0].customdata, event);
   };
   map.plot.on("plotly_hover", details);
-  map.plot.on("plotly_click", details);
+  map.plot.on("plotly_click", ({ points }) => {
+    if (points[0].customdata !== undefined) openCard(points[0].customdata);
+  });
   map.plot.on("plotly_unhover", hideTip);
   map.plot.on("plotly_relayout", (change) => {
     if (!("xaxis.range[0]" in change) && !("xaxis.autorange" in change)) return;
@@ -232,6 +242,14 @@ async function startMap() {
     map.view = null;
     reset.hidden = true;
     Plotly.relayout(map.plot, { "xaxis.autorange": true, "yaxis.autorange": true });
+  });
+  document.getElementById("map-layout")?.addEventListener("change", (event) => {
+    map.layout = event.target.value;
+    map.view = null;
+    reset.hidden = true;
+    for (const words of document.querySelectorAll("[data-layout]")) words.hidden = words.dataset.layout !== map.layout;
+    // From the start: a range that was drawn for another layout must not stay.
+    Plotly.relayout(map.plot, { "xaxis.autorange": true, "yaxis.autorange": true }).then(drawMap);
   });
   document.getElementById("map-size").addEventListener("change", (event) => {
     map.size = event.target.value;
@@ -350,4 +368,5 @@ function redrawFigures() {
     drawMap();
   }
   if (heatPlot.dataset.ready) Plotly.react(heatPlot, ...heatSpec());
+  redrawCurves();
 }

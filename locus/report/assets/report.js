@@ -4,11 +4,15 @@ sinceTables();
 neighbourTable();
 routingTable();
 taskTable();
+curveTables();
+startCards();
+startDownloads();
 unpackPlotly()
   .then(() => Promise.all([startMap(), startHeat()]), withoutFigures)
   .then(() => {
     document.documentElement.dataset.ready = "true";
-  });
+  })
+  .then(startCurves);
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawFigures);
 

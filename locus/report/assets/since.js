@@ -1,7 +1,7 @@
 // Tables of what changed since the last snapshot. Rows go by name: a model that is gone is in no other table.
 
 const positions = new Map(models.id.map((id, index) => [id, index]));
-const namedModel = (id) => (positions.has(id) ? modelName(positions.get(id)) : nameOf(id));
+const namedModel = (id) => (positions.has(id) ? modelLink(positions.get(id)) : nameOf(id));
 
 const arrow = (before, now, words) => el("span", { class: "change" }, words(before), el("span", { "aria-hidden": "true" }, " → "), el("span", { class: "hidden" }, " before, now "), el("b", {}, words(now)));
 

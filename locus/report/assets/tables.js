@@ -144,9 +144,9 @@ function neighbourTable() {
     rows,
     search: (row) => `${models.id[row.model]} ${models.id[row.neighbour]}`,
     columns: [
-      { label: "Model", sort: (row) => models.id[row.model], cell: (td, row) => td.append(modelName(row.model)) },
+      { label: "Model", sort: (row) => models.id[row.model], cell: (td, row) => td.append(modelLink(row.model)) },
       { label: "Rank", number: true, sort: (row) => row.rank, cell: (td, row) => td.append(count(row.rank)) },
-      { label: "Neighbour", sort: (row) => models.id[row.neighbour], cell: (td, row) => td.append(modelName(row.neighbour)) },
+      { label: "Neighbour", sort: (row) => models.id[row.neighbour], cell: (td, row) => td.append(modelLink(row.neighbour)) },
       { label: "Distance", number: true, sort: (row) => row.distance, cell: (td, row) => td.append(decimal(row.distance)) },
       { label: "Expected", number: true, sort: (row) => row.expected, cell: (td, row) => td.append(percent(row.expected)) },
       {
@@ -198,7 +198,7 @@ function routingTable() {
       {
         label: "Model",
         sort: (row) => models.id[row.model],
-        cell: (td, row) => td.append(el("span", {}, modelName(row.model), row.money ? el("span", {}, " ", el("span", { class: "tag money" }, "best for the money")) : null)),
+        cell: (td, row) => td.append(el("span", {}, modelLink(row.model), row.money ? el("span", {}, " ", el("span", { class: "tag money" }, "best for the money")) : null)),
       },
       {
         label: "Predicted",
@@ -230,7 +230,7 @@ function taskTable() {
         sort: (row) => models.id[row.index],
         cell: (td, row) => {
           const size = models.params[row.index];
-          td.append(modelName(row.index));
+          td.append(modelLink(row.index));
           if (size !== null) td.append(" ", el("span", { class: "soft" }, parameters(size)));
         },
       },

@@ -111,7 +111,6 @@ def build_report(
             p_correct=(pl.col("hits") + 3) / (pl.col("n_observed") + 6), lower_bound=pl.col("low")
         )
         .with_columns(rank=pl.col("p_correct").rank("ordinal", descending=True).over("bucket"))
-        .filter(pl.col("rank") <= 5)
         .sort("bucket", "rank")
     )
     values: dict[str, object] = {
@@ -125,6 +124,7 @@ def build_report(
         "buckets": _buckets(buckets, routing),
         "routing": routing,
         "task_accuracy": tasks,
+        "facts": _facts(ids, rng),
         "routing_quality": {
             "locus": {"hit@1": 0.712, "low": 0.686, "high": 0.737, "n": 1204},
             "best_single": {"hit@1": 0.66, "low": 0.632, "high": 0.686, "n": 1204},
@@ -160,6 +160,24 @@ def _buckets(buckets: tuple[str, ...], routing: pl.DataFrame) -> pl.DataFrame:
         schema=FRAMES["buckets"],
         orient="row",
     )
+
+
+def _facts(ids: list[str], rng: np.random.Generator) -> pl.DataFrame:
+    """Every other model has a price; all were measured."""
+    n = len(ids)
+    price = pl.when(pl.int_range(n) % 2 == 0).then(pl.col("price_in_usd_per_mtok"))
+    return pl.DataFrame(
+        {
+            "model_id": ids,
+            "revision": [rng.bytes(20).hex() for _ in ids],
+            "price_in_usd_per_mtok": rng.lognormal(0, 1, n),
+            "price_out_usd_per_mtok": None,
+            "cost_usd": rng.lognormal(-7, 1, n),
+            "latency_ms": rng.lognormal(6.5, 1, n),
+            "uncertainty": rng.uniform(0.01, 0.1, n),
+        },
+        schema=FRAMES["facts"],
+    ).with_columns(price_in_usd_per_mtok=price)
 
 
 def _since(ids: list[str], routing: pl.DataFrame) -> Since:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import polars as pl
 import pytest
+from test_report_curves import made_up_curves
+from watched_page import watched
 
 from locus.report import ReportData, write
 from locus.report.data import visible
@@ -32,32 +33,9 @@ HOSTILE = [
 def open_page(browser, tmp_path) -> Iterator[Callable]:
     """Opens a report; on leaving, fails if it logged an error, spoke up or used the network."""
 
-    @contextmanager
     def opened(data: ReportData, width: int = 1280, before: str = "", **options):
-        path = tmp_path / "report.html"
-        write(data, path)
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, reduced_motion="reduce", **options
-        )
-        page = context.new_page()
-        page.add_init_script(before)
-        trouble: list[str] = []
-        page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (trouble.append("dialog"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: (
-                trouble.append(f"request: {request.url[:80]}")
-                if not request.url.startswith(("file://", "data:", "blob:"))
-                else None
-            ),
-        )
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=60_000)
-        yield page
-        assert trouble == []
-        context.close()
+        write(data, tmp_path / "report.html")
+        return watched(browser, tmp_path / "report.html", width, before, **options)
 
     yield opened
 
@@ -81,6 +59,7 @@ def test_headings_landmarks_and_tables(open_page, report_data):
             "Who answers alike",
             "Nearest models",
             "Who should answer what",
+            "What few models cover, and what quality costs",
             "Accuracy by task",
             "How to read it",
         ]
@@ -356,7 +335,8 @@ def test_hostile_names_are_text_and_nothing_else(open_page, make_report, width):
     with open_page(data, width=width) as page:
         assert page.evaluate("window.hacked") is None
         assert page.title() == HOSTILE[0]
-        assert page.locator("main a").count() == 0
+        # Links to cards are the only ones.
+        assert page.locator('main a:not([href^="#model="])').count() == 0
         assert page.locator("img").count() == 0
         assert overflow(page) <= 0
         page.locator("#neighbours-search").fill("")
@@ -394,7 +374,15 @@ def test_hostile_names_are_text_and_nothing_else(open_page, make_report, width):
 def test_an_empty_report_opens(open_page, report_data):
     empty = {
         name: getattr(report_data, name).clear()
-        for name in ("models", "pairs", "neighbours", "buckets", "routing", "task_accuracy")
+        for name in (
+            "models",
+            "pairs",
+            "neighbours",
+            "buckets",
+            "routing",
+            "task_accuracy",
+            "facts",
+        )
     }
     data = replace(report_data, new_models=[], since=None, routing_quality={}, **empty)
     with open_page(data) as page:
@@ -403,8 +391,15 @@ def test_an_empty_report_opens(open_page, report_data):
 
 def test_two_thousand_models_stay_light_and_usable(open_page, make_report, tmp_path):
     data = make_report(2000, n_queries=300)
+    data = replace(
+        data,
+        curves=made_up_curves(data.models["model_id"].to_list()),
+        layouts={"tsne": data.models.select("model_id", x="y", y="x")},
+    )
     with open_page(data) as page:
         assert (tmp_path / "report.html").stat().st_size < 3_500_000
+        page.wait_for_selector("#cost-plot[data-ready]")
+        assert page.locator("#cost-plot .scatterlayer .point").count() > 2000
         # A tree over a part of the pool would show groups that aren't there.
         assert page.locator("#heat-plot .scatterlayer path").count() == 0
         assert page.locator("#map-plot .scatterlayer .point").count() == 2000

@@ -268,8 +268,8 @@ def test_bad_input_is_named(ids, z, rows, words):
 
 
 def test_other_wrong_requests_are_named():
-    with pytest.raises(SimilarityInputError, match="'tsne' is unknown"):
-        project(np.ones((2, 2)), method="tsne")
+    with pytest.raises(SimilarityInputError, match="'isomap' is unknown"):
+        project(np.ones((2, 2)), method="isomap")
     with pytest.raises(SimilarityInputError, match="0 <= successes <= n"):
         wilson([3], [2])
     with pytest.raises(SimilarityInputError, match="finite numbers"):
