@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ CURRENT = "current.json"
 MANIFEST = "manifest.json"
 SNAPSHOTS = "snapshots"
 
+_STAMP = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{10}")
 REMOVING = ".removing-"
 
@@ -73,7 +74,8 @@ def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapsho
     Args:
         building: a folder from `building_folder`, filled.
         facts: lineage, definitions and limits; everything but files and hashes.
-        created_at: UTC time of the snapshot.
+        created_at: UTC time of the snapshot. Its id begins with it, or with a microsecond after
+            the newest one there: ids come in the order of sealing, whatever a clock does.
 
     Returns:
         The snapshot; it is not current yet.
@@ -87,7 +89,7 @@ def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapsho
         if path.is_file()
     }
     content = hashlib.sha256(json.dumps([facts, files], sort_keys=True).encode()).hexdigest()
-    snapshot_id = f"{created_at:%Y%m%dT%H%M%S%fZ}-{content[:10]}"
+    snapshot_id = f"{_stamp(building.parent, created_at)}-{content[:10]}"
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "snapshot_id": snapshot_id,
@@ -107,20 +109,32 @@ def seal(building: Path, facts: dict[str, Any], created_at: datetime) -> Snapsho
     return Snapshot(snapshot_id, folder, manifest, file_sha256(folder / MANIFEST))
 
 
+def _stamp(snapshots: Path, created_at: datetime) -> str:
+    stamp = created_at.strftime(_STAMP)
+    newest = max((f.name for f in snapshots.iterdir() if _NAME.fullmatch(f.name)), default="")
+    if stamp > newest:
+        return stamp
+    try:
+        last = datetime.strptime(newest.split("-")[0], _STAMP).replace(tzinfo=UTC)
+        return (last + timedelta(microseconds=1)).strftime(_STAMP)
+    except (ValueError, OverflowError):  # somebody's folder, named after no time
+        return stamp
+
+
 def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
     """Check every byte of a snapshot against its manifest.
 
     Raises:
         SnapshotError: a missing, added or changed file, or another manifest than expected.
     """
+    snapshot = _open(folder)
+    manifest, found_sha256 = snapshot.manifest, snapshot.manifest_sha256
     try:
-        raw = (folder / MANIFEST).read_bytes()
-        manifest = json.loads(raw)
         files: dict[str, dict[str, Any]] = manifest["files"]
-        version, snapshot_id = manifest["schema_version"], manifest["snapshot_id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"snapshot {folder.name}: manifest can't be read: {error}") from error
-    found_sha256 = _sha256(raw)
+        hashes = {name: entry["sha256"] for name, entry in files.items()}
+        version = int(manifest["schema_version"])
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder.name, error) from error
     if manifest_sha256 is not None and found_sha256 != manifest_sha256:
         raise SnapshotError(f"snapshot {folder.name}: manifest is not the one that was published")
     if version > SCHEMA_VERSION:
@@ -134,10 +148,10 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
     if there != set(files):
         odd = sorted(there ^ set(files))
         raise SnapshotError(f"snapshot {folder.name}: files differ from the manifest: {odd[:5]}")
-    for name, entry in files.items():
-        if file_sha256(folder / name) != entry["sha256"]:
+    for name, sha256 in hashes.items():
+        if file_sha256(folder / name) != sha256:
             raise SnapshotError(f"snapshot {folder.name}: {name} has changed since it was sealed")
-    return Snapshot(snapshot_id, folder, manifest, found_sha256)
+    return snapshot
 
 
 def make_current(published: Path, snapshot: Snapshot) -> None:
@@ -164,15 +178,17 @@ def current(published: Path) -> Snapshot:
             f"nothing is published in {published} yet: `locus run nightly` publishes, "
             "`locus demo` shows it on a zoo of tiny models"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{published / CURRENT} can't be read: {error}") from error
-    folder = published / SNAPSHOTS / str(snapshot_id)
-    if folder.parent != published / SNAPSHOTS or not folder.is_dir():
-        raise SnapshotError(f"{published / CURRENT} names {snapshot_id!r}, which is not there")
-    raw = (folder / MANIFEST).read_bytes()
-    if _sha256(raw) != expected:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{published / CURRENT} can't be read: {_cut(error)}") from error
+    # A name of ours alone: others may lead elsewhere, or be longer than a file system takes.
+    is_name = isinstance(snapshot_id, str) and _NAME.fullmatch(snapshot_id)
+    if not is_name or not (published / SNAPSHOTS / snapshot_id).is_dir():
+        shown = _cut(repr(snapshot_id))
+        raise SnapshotError(f"{published / CURRENT} names {shown}, which is not there")
+    snapshot = _open(published / SNAPSHOTS / snapshot_id)
+    if snapshot.manifest_sha256 != expected:
         raise SnapshotError(f"snapshot {snapshot_id}: manifest is not the one that was published")
-    return Snapshot(str(snapshot_id), folder, json.loads(raw), str(expected))
+    return snapshot
 
 
 def all_snapshots(published: Path) -> list[Snapshot]:
@@ -180,15 +196,20 @@ def all_snapshots(published: Path) -> list[Snapshot]:
 
     One whose manifest can't be read is logged and left out: it can't be gone back to.
     """
-    folder = published / SNAPSHOTS
-    names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
     kept = []
-    for name in sorted(filter(_NAME.fullmatch, names), reverse=True):
+    for folder in sealed_folders(published):
         try:
-            kept.append(_open(folder / name))
+            kept.append(_open(folder))
         except SnapshotError as error:
             log.warning("%s", error)
     return kept
+
+
+def sealed_folders(published: Path) -> list[Path]:
+    """Folders that are named as sealed snapshots, the newest first, whatever is in them."""
+    folder = published / SNAPSHOTS
+    names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+    return [folder / name for name in sorted(filter(_NAME.fullmatch, names), reverse=True)]
 
 
 def find(published: Path, name: str) -> Snapshot:
@@ -228,9 +249,21 @@ def _open(folder: Path) -> Snapshot:
     try:
         raw = (folder / MANIFEST).read_bytes()
         manifest = json.loads(raw)
-        return Snapshot(str(manifest["snapshot_id"]), folder, manifest, _sha256(raw))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"snapshot {folder.name}: manifest can't be read: {error}") from error
+        snapshot_id = manifest["snapshot_id"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise _unreadable(folder.name, error) from error
+    if snapshot_id != folder.name:
+        raise SnapshotError(f"snapshot {folder.name}: its manifest is that of another snapshot")
+    return Snapshot(folder.name, folder, manifest, _sha256(raw))
+
+
+def _unreadable(name: str, error: Exception) -> SnapshotError:
+    return SnapshotError(f"snapshot {name}: manifest can't be read: {_cut(error)}")
+
+
+def _cut(said: object) -> str:
+    """What was found, short enough for a line."""
+    return str(said)[:200]
 
 
 def _sha256(raw: bytes) -> str:

@@ -18,10 +18,10 @@ from locus.durable import sync
 from locus.encoding import encoder_identity
 from locus.gates.facts import GateFailedError
 from locus.publication.build import build
+from locus.publication.checks import CheckFailedError
 from locus.publication.content import SnapshotContent
 from locus.publication.emit.endpoints import Endpoint, endpoints
 from locus.registry import load_registry
-from locus.routing import predictor as predictors
 from locus.selection import spread_order
 from locus.snapshots import (
     SNAPSHOTS,
@@ -33,6 +33,7 @@ from locus.snapshots import (
     seal,
     verify,
 )
+from tasks.checks import COPY, check_built
 from tasks.features import query_features
 from tasks.lineage import git_sha, versions
 from tasks.lock import while_held
@@ -45,7 +46,7 @@ log = logging.getLogger("locus.pipeline")
 
 BLOCKED = ".blocked"
 KEPT_BLOCKED = 3
-"""Snapshots that a gate did not let through which are kept to be looked at."""
+"""Snapshots that a check or a gate did not let through which are kept to be looked at."""
 
 _BLOCKED_NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{10}\.blocked")
 
@@ -56,8 +57,8 @@ def publish_snapshot(
 ) -> Snapshot:
     """Build, check and publish a snapshot of the warehouse as it is now.
 
-    A failure anywhere leaves the old snapshot current and removes what was built; one that a gate
-    did not let through is set aside, so that somebody can look at it.
+    A failure anywhere leaves the old snapshot current and removes what was built; one that a check
+    of its files or a gate did not let through is set aside, so that somebody can look at it.
 
     Args:
         settings: the pipeline's settings.
@@ -65,22 +66,21 @@ def publish_snapshot(
         gate: called with the snapshot before readers see it (`tasks.gates.gatekeeper`).
 
     Raises:
-        SnapshotError: what was built does not pass its own check.
+        SnapshotError: bytes changed while it was built.
+        CheckFailedError: a file of what was built is not as it must be.
         GateFailedError: the gate did not let it through.
     """
     building = building_folder(settings.published)
     try:
         created_at = datetime.now(UTC)
-        content = _content(settings, checkpoint_id, created_at)
+        content = _content(settings, checkpoint_id, created_at, building / COPY)
         facts = build(content, building)
-        with Warehouse.open(settings.warehouse) as warehouse:
-            warehouse.snapshots.copy_to(building / "warehouse.duckdb")
         snapshot = seal(building, facts.to_manifest(content), created_at)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     try:
         snapshot = verify(snapshot.folder, snapshot.manifest_sha256)
-        predictors.read(snapshot.folder / "routing" / "predictor", check=True)
+        check_built(snapshot, content.parent)
         if gate is not None:
             gate(snapshot)
         # A run that has lost its lease must not switch what readers see.
@@ -88,8 +88,17 @@ def publish_snapshot(
             _record(settings, snapshot, checkpoint_id)
             make_current(settings.published, snapshot)
     except GateFailedError as error:
-        _set_aside(settings.published, snapshot, error)
+        said = {"results": [one.to_dict() for one in error.results]}
+        _set_aside(settings.published, snapshot, error, "gates.json", said)
         raise
+    except CheckFailedError as error:
+        _set_aside(settings.published, snapshot, error, "checks.json", {"file": error.file})
+        reason = (
+            f"{error.reason}. It is not published, the old one stays. What was built is kept in "
+            f"{blocked_folder(snapshot)}: look at this file there, mend the cause, then "
+            "`locus publish`"
+        )
+        raise CheckFailedError(error.snapshot_id, error.file, reason) from error
     except Exception:
         shutil.rmtree(snapshot.folder, ignore_errors=True)
         raise
@@ -111,7 +120,7 @@ def parent_snapshot(published: Path) -> Snapshot | None:
 
 
 def blocked_folder(snapshot: Snapshot) -> Path:
-    """Where a snapshot lies that a gate did not let through."""
+    """Where a snapshot lies that a check or a gate did not let through."""
     return snapshot.folder.with_name(snapshot.folder.name + BLOCKED)
 
 
@@ -148,10 +157,12 @@ def _blocked(published: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if _BLOCKED_NAME.fullmatch(f.name))
 
 
-def _set_aside(published: Path, snapshot: Snapshot, error: GateFailedError) -> None:
-    """Keep what was built under another name, with what the gates said; the newest few only."""
-    said = {"message": str(error), "results": [one.to_dict() for one in error.results]}
-    (snapshot.folder / "gates.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+def _set_aside(
+    published: Path, snapshot: Snapshot, error: Exception, name: str, said: dict[str, Any]
+) -> None:
+    """Keep what was built under another name, with what was said of it; the newest few only."""
+    text = json.dumps({"message": str(error), **said}, indent=1) + "\n"
+    (snapshot.folder / name).write_text(text, encoding="utf-8")
     kept = blocked_folder(snapshot)
     snapshot.folder.rename(kept)
     sync(kept.parent)
@@ -169,7 +180,10 @@ def _new_models(parent: Snapshot | None, models: list[str]) -> list[str]:
     return sorted(set(models) - set(known["model_id"]))
 
 
-def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> SnapshotContent:
+def _content(
+    settings: Settings, checkpoint_id: str, created_at: datetime, copy: Path
+) -> SnapshotContent:
+    """What is to be published; and a copy of the warehouse as it was read, to ``copy``."""
     identity = encoder_identity(settings.encoder)
     with Warehouse.open(settings.warehouse) as warehouse:
         embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
@@ -182,6 +196,8 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         reference = reference_sample(bank, settings.reference_queries)
         ids, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
         texts = warehouse.catalogue.queries(ids=ids, columns=["query_id", "text"])
+        # Here, while nobody else can write: an import may add scores as soon as it is closed.
+        warehouse.snapshots.copy_to(copy)
     reference = (
         pl.DataFrame({"query_id": ids})
         .join(reference, on="query_id", how="left", maintain_order="left")
@@ -216,6 +232,7 @@ def _content(settings: Settings, checkpoint_id: str, created_at: datetime) -> Sn
         new_models=_new_models(parent, models["model_id"].to_list()),
         endpoints=_endpoints(settings),
         parent=parent,
+        layouts=settings.report_layouts,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`locus snapshots`: what was published, what changed between two, going back, and tidying up."""
+"""`locus snapshots`: what was published, is it whole, what changed, going back, and tidying up."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from locus.publication.changes import Changes
 
-app = typer.Typer(no_args_is_help=True, help="What was published: list, diff, rollback, prune.")
+app = typer.Typer(
+    no_args_is_help=True, help="What was published: list, check, diff, rollback, prune."
+)
 
 _WAIT = Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")]
 # Rows of each table that `diff` shows; json has all.
@@ -59,6 +61,42 @@ def list_snapshots(output: FormatOption = Format.table) -> None:
         "scores": pl.Int64, "hit1": pl.Float64, "checkpoint": pl.String, "megabytes": pl.Float64,
     }  # fmt: skip
     emit(pl.DataFrame(rows, schema=schema), output, None)
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="How its id or hash begins; the current one."),
+    ] = None,
+    output: FormatOption = Format.table,
+) -> None:
+    """Open every file of a snapshot as its users do, and say what was found in each.
+
+    Every byte is compared with the manifest, tables with one another, and the canned queries of
+    `routing/canned.json` are routed again. The first thing that is wrong ends it with status 1.
+
+    Examples: `locus snapshots check`; `locus snapshots check 20261123`
+    """
+    start_progress()
+    import polars as pl
+
+    from locus.snapshots import SnapshotError, current, find
+    from tasks.checks import check_snapshot
+    from tasks.settings import load_settings
+
+    published = load_settings().published
+    snapshot = current(published) if name is None else find(published, name)
+    try:
+        checked = check_snapshot(snapshot)
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{error}. `locus publish` makes a new one, `locus snapshots rollback ID` goes back "
+            "to one that is whole"
+        ) from error
+    note(f"snapshot {snapshot.snapshot_id} is whole", output)
+    rows = [vars(one) for one in sorted(checked, key=lambda one: one.file)]
+    emit(pl.DataFrame(rows), output, None)
 
 
 @app.command()

@@ -4,12 +4,13 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import polars as pl
 
 from locus import similarity
 from locus.matrix import ScoreMatrix
+from locus.publication import curves
+from locus.publication.canned import write_canned
 from locus.publication.content import Array, BuildFacts, SnapshotContent
 from locus.publication.emit.files import write_emitted
 from locus.publication.limits import DEFINITIONS
@@ -42,7 +43,10 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
         raise ValueError("no model is placed yet: there is nothing to publish")
     ids = content.models["model_id"].to_list()
     p_TM = content.predictor.probabilities(content.z_Md, content.x_Tf)
-    quality, calibration = _measure(content, p_TM)
+    y_TM = ScoreMatrix.from_frame(
+        content.scores, ids, content.reference["query_id"].to_list()
+    ).values_MQ.T
+    quality, calibration = _measure(content, p_TM, y_TM)
     pairs = similarity.pairs(
         ids,
         content.z_Md,
@@ -50,10 +54,11 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
         top_k=None if len(ids) <= ALL_PAIRS_UP_TO else NEAREST_PAIRS,
     )
     nearest = similarity.nearest(pairs, NEIGHBOURS)
-    routing = route(content, p_TM)
+    routing = route(content, p_TM, y_TM)
     table = routing.table
     chains = stand_ins(nearest)
     _write_routing(content, routing, chains, folder / "routing")
+    write_canned(content, p_TM, folder)
     _write_similarity(content, pairs, nearest, folder / "similarity")
     write_emitted(content, table, routing.words, chains, folder)
     correlation = similarity.distance_agreement_correlation(pairs)
@@ -77,33 +82,37 @@ def build(content: SnapshotContent, folder: Path) -> BuildFacts:
         routing.bound,
         routing.bound_check,
     )
-    write_report(content, facts, pairs, nearest, routing, folder / "similarity" / "report.html")
+    write_report(
+        content,
+        facts,
+        pairs,
+        nearest,
+        routing,
+        folder / "similarity" / "report.html",
+        curves.measure(content, p_TM, y_TM),
+    )
     (folder / "similarity" / "summary.md").write_text(
         _summary(content, facts, nearest), encoding="utf-8"
     )
     return facts
 
 
-def _measure(content: SnapshotContent, p_TM: Array) -> tuple[list[Quality], float | None]:
+def _measure(
+    content: SnapshotContent, p_TM: Array, y_TM: Array
+) -> tuple[list[Quality], float | None]:
     """Routing quality and calibration on test queries, which nothing was learned from."""
-    ids = content.models["model_id"].to_list()
-    test = content.scores.filter(split="test")
-    row = {q: i for i, q in enumerate(content.reference["query_id"].to_list())}
-    queries = [q for q in sorted(test["query_id"].unique()) if q in row]
-    if not queries:
+    is_test_T = (content.reference["split"] == "test").to_numpy()
+    rows = np.flatnonzero(is_test_T & (~np.isnan(y_TM)).any(axis=1))
+    if not len(rows):
         return [], None
-    y_TM = ScoreMatrix.from_frame(test, ids, queries).values_MQ.T
-    p = p_TM[[row[q] for q in queries]]
-    train = (
-        content.scores.filter(split="train")
-        .group_by("model_id")
-        .agg(pl.col("score").mean())
-        .rows_by_key("model_id", unique=True)
-    )
-    accuracy = np.array([train.get(m, (0.0,))[0] for m in ids], dtype=np.float32)
-    known = ~np.isnan(y_TM)
-    error = expected_calibration_error(p[known], y_TM[known])
-    return routing_quality(p, y_TM, accuracy), error
+    # By id, so that the bootstrap draws the same queries whatever their order.
+    rows = rows[content.reference["query_id"].gather(rows).arg_sort().to_numpy()]
+    p, y = p_TM[rows], y_TM[rows]
+    # Who was asked none is preferred to nobody.
+    accuracy = np.nan_to_num(curves.train_accuracy(content)).astype(np.float32)
+    known = ~np.isnan(y)
+    error = expected_calibration_error(p[known], y[known])
+    return routing_quality(p, y, accuracy), error
 
 
 def stand_ins(nearest: pl.DataFrame) -> dict[str, list[str]]:
@@ -130,8 +139,8 @@ def _write_routing(
         "stand_ins": chains,
         "definitions": DEFINITIONS,
     }
+    # Whether it fits is asked of the file, once it is written: `locus.publication.checks`.
     schema = json.loads(resources.files("locus.routing").joinpath(SCHEMA_FILE).read_text("utf-8"))
-    jsonschema.validate(document, schema)
     (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
     if routing.topics is not None:

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from locus.matrix import ScoreMatrix
 from locus.publication.content import Array, SnapshotContent
 from locus.routing.bounds import Calibrated, Check, calibrate, check
 from locus.routing.buckets import Buckets, learn_buckets
@@ -32,7 +31,7 @@ class Routing:
     bound_check: Check | None
 
 
-def route(content: SnapshotContent, p_TM: Array) -> Routing:
+def route(content: SnapshotContent, p_TM: Array, y_TM: Array) -> Routing:
     """Learn topics, calibrate bounds and rank the pool.
 
     Topics are learned from train and val queries; bounds from val answers, which neither the map
@@ -41,12 +40,9 @@ def route(content: SnapshotContent, p_TM: Array) -> Routing:
     Args:
         content: what to publish.
         p_TM: predicted P(correct) of the reference queries.
+        y_TM: their scores; NaN where missing.
     """
     split_T = content.reference["split"].to_numpy()
-    ids = content.models["model_id"].to_list()
-    y_TM = ScoreMatrix.from_frame(
-        content.scores, ids, content.reference["query_id"].to_list()
-    ).values_MQ.T
     width = _width(content)
     phi_Tp = content.x_Tf[:, :width]
     known_T = np.flatnonzero(split_T != "test")
