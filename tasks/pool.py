@@ -15,6 +15,7 @@ from uuid import UUID
 import polars as pl
 
 from locus.budget import Purse
+from locus.durable import remove_leftovers, whole_file
 from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import JOBS, Job, JobFolder, Limits, Parts, Report, Wanted
 from locus.evaluation.launch import EvaluationFailedError, Progress
@@ -24,6 +25,8 @@ from locus.storage import StorageAddressError, StorageError, open_storage
 from tasks.pool_follow import End, Follow, pool_of
 from tasks.pool_server import PoolError, close, submit
 from tasks.settings import Settings
+from warehouse.errors import ContractError
+from warehouse.parts import read_part
 
 log = logging.getLogger("locus.pipeline")
 
@@ -60,7 +63,8 @@ def evaluate_in_pool(
     work = settings.home / "runs" / request.run_id
     request.write(work / "request.json")
     # Heal finds by it what a killed run left there, whatever the settings say then.
-    (work / _MARK).write_text(settings.storage, encoding="utf-8")
+    with whole_file(work / _MARK) as stream:
+        stream.write(settings.storage.encode())
     run = _Run(settings, request, work, on_progress, go_on)
 
     def failed(reason: str, kind: Failure) -> EvaluationFailedError:
@@ -101,6 +105,7 @@ def fetch_left(settings: Settings, run_id: str, request: EvaluationRequest) -> N
         StorageAddressError: it can't be used.
     """
     mark = settings.home / "runs" / run_id / _MARK
+    remove_leftovers(mark)
     if not mark.exists():
         return
     storage = open_storage(mark.read_text(encoding="utf-8"))
@@ -257,7 +262,7 @@ class _Run:
 def _queries(path: Path) -> list[str]:
     """Queries that a part is about; none if it can't be read, which `record_parts` refuses."""
     try:
-        return list(pl.read_parquet(path, columns=["query_id"])["query_id"])
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return list(read_part(path.read_bytes(), path)["query_id"])
+    except (ContractError, pl.exceptions.PolarsError, OSError) as error:
         log.warning("%s can't be read: %s", path, error)
         return []

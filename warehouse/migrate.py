@@ -63,7 +63,7 @@ def schema_version(session: Session) -> int:
     Raises:
         MigrationError: the file holds tables but is no warehouse.
     """
-    tables = set(session.frame("SELECT table_name FROM duckdb_tables()")["table_name"])
+    tables = set(session.values("SELECT table_name FROM duckdb_tables()"))
     if "schema_version" in tables:
         return int(session.value("SELECT coalesce(max(version), 0) AS v FROM schema_version"))
     if tables:
@@ -109,8 +109,8 @@ def migrate(session: Session, folder: Path | None = None) -> list[int]:
 
 
 def _check_history(session: Session, applied: list[Migration]) -> None:
-    recorded = session.frame("SELECT version, sha256 FROM schema_version")
-    by_version = dict(recorded.iter_rows())
+    recorded = session.rows("SELECT version, sha256 FROM schema_version")
+    by_version = dict(recorded)
     for migration in applied:
         if by_version.get(migration.version) != migration.sha256:
             raise MigrationError(

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import duckdb
+
 from warehouse.connection import Session
 from warehouse.errors import WarehouseError
 
@@ -22,7 +24,9 @@ def write_copy(session: Session, dst: Path, *, read_only: bool = True) -> None:
         read_only: take away the permission to write to it.
 
     Raises:
-        WarehouseError: a transaction is open, or ``dst`` is the database itself.
+        WarehouseError: a transaction is open, ``dst`` is the database itself, or rows can't be
+            written, such as on a full disk.
+        OSError: the file can't be put in its place.
     """
     if session.in_transaction:
         raise WarehouseError(f"{dst}: a copy cannot be taken inside a transaction; commit first")
@@ -45,6 +49,12 @@ def write_copy(session: Session, dst: Path, *, read_only: bool = True) -> None:
         _sync(part)
         part.replace(dst)
         _sync(dst.parent)
+    except duckdb.Error as error:
+        _remove(part)
+        raise WarehouseError(
+            f"{dst} can't be written: {' '.join(str(error).split())}; if its disk is full, make "
+            "room there, and run again"
+        ) from error
     except BaseException:
         _remove(part)
         raise

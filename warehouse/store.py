@@ -115,6 +115,10 @@ class Warehouse:
         """Rows of a SELECT over the working file; for the pipeline's own SQL, values bound."""
         return self._session.frame(sql, params)
 
+    def rows(self, sql: str, params: Params = None) -> list[tuple[Any, ...]]:
+        """Like `read`, as plain values: without Arrow, which starts slowly."""
+        return self._session.rows(sql, params)
+
     def audit(self, action: str, subject: str, detail: Mapping[str, Any] | None = None) -> None:
         """Remember an act: what was done, to what, and anything else as a JSON-like mapping."""
         self._session.execute(

@@ -1,6 +1,7 @@
 """The application, its commands gathered, and how errors are told: one clear line."""
 
 import atexit
+import errno
 import logging
 import os
 import sys
@@ -9,8 +10,11 @@ from typing import Annotated
 import typer
 
 from flows.cli import (
+    backup,
+    bench,
     checkpoints,
     decide,
+    doctor,
     exports,
     imports,
     look,
@@ -49,12 +53,19 @@ route.register(app)
 route_server.register(app)
 decide.register(app)
 look.register(app)
+backup.register(app)
+bench.register(app)
+doctor.register(app)
 
 # What our own errors look like to a shell; anything else is a defect and says so.
 EXIT_ERROR = 1
 EXIT_GATE = 4
 EXIT_DEFECT = 70
 _OURS = ("locus.", "warehouse.", "tasks.", "flows.")
+# What a machine refuses for want of room or rights is no defect either.
+_REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
 
 
 def _version(value: bool) -> None:
@@ -104,7 +115,17 @@ def main() -> None:
         from locus.gates.facts import GateFailedError
 
         known = type(error).__module__.startswith(_OURS)
-        say_error(error_line(error, known))
+        refused = _is_refused(error)
+        say_error(error_line(error, known or refused) + ("; see `locus doctor`" * refused))
         if isinstance(error, GateFailedError):
             sys.exit(EXIT_GATE)
-        sys.exit(EXIT_ERROR if known else EXIT_DEFECT)
+        sys.exit(EXIT_ERROR if known or refused else EXIT_DEFECT)
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the machine has refused to write or read, also to DuckDB, or gives other bytes."""
+    if isinstance(error, OSError):
+        return error.errno in _REFUSED
+    kind = type(error)
+    said = kind.__name__ == "IOException" or "Corrupt" in str(error)
+    return said and kind.__module__ in {"duckdb", "_duckdb"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from locus import frames
 from locus.durable import remove_leftovers, whole_file
@@ -61,9 +62,10 @@ def write_part(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         PartNotWrittenError: the folder or file can't be written, such as on a full disk.
     """
     frame = pl.DataFrame(rows, schema=frames.SCORES, orient="row")
-    # Not straight into the file: polars tells of a full disk as of a malformed table.
+    # Not straight into the file: a full disk would be told of as a malformed table. With checksums,
+    # since an answer that a disk has changed would count like any other.
     content = io.BytesIO()
-    frame.write_parquet(content)
+    pq.write_table(frame.to_arrow(), content, compression="zstd", write_page_checksum=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
