@@ -57,8 +57,10 @@ class ScoreMatrix:
             .join(_positions("query_id", columns, "column"), on="query_id")
         )
         row, column = cells["row"].to_numpy(), cells["column"].to_numpy()
-        flat = row.astype(np.int64) * len(columns) + column
-        if len(np.unique(flat)) != len(flat):
+        # A mark a cell: sorting the pairs to find repeats takes ten times as long.
+        there_MQ = np.zeros((len(rows), len(columns)), dtype=bool)
+        there_MQ[row, column] = True
+        if np.count_nonzero(there_MQ) != len(row):
             raise ValueError("the same (model, query) pair has more than one score")
         values = np.full((len(rows), len(columns)), np.nan, dtype=np.float32)
         values[row, column] = cells["score"].to_numpy()

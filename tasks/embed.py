@@ -23,12 +23,17 @@ from locus.encoding.surface import SURFACE
 from locus.matrix import ScoreMatrix
 from locus.peers.trivial import bce
 from locus.shadow import LEAST_MODELS, LearnedFrom
+from tasks.changed import DIGESTS, current_digests
 from tasks.features import query_features
 from tasks.lineage import git_sha, versions
 from tasks.settings import Settings, TrainingSettings
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
+
+# Scores that are read and placed at a time.
+_SCORES_AT_ONCE = 1 << 22
+_PLACED = "SELECT model_id, scores_digest FROM model_embedding WHERE checkpoint_id = ?"
 
 
 class NoEncoderError(RuntimeError):
@@ -290,27 +295,64 @@ def embed_models(settings: Settings, checkpoint_id: str) -> list[str]:
     """
     identity = encoder_identity(settings.encoder)
     with Warehouse.open(settings.warehouse) as warehouse:
-        digests = warehouse.scores.scores_digest().rename({"digest": "scores_digest"})
-        before = warehouse.vectors.embeddings(checkpoint_id).select("model_id", "scores_digest")
+        digests = current_digests(warehouse, settings.home / DIGESTS)
+        digests = digests.rename({"digest": "scores_digest"})
+        before = warehouse.read(_PLACED, [checkpoint_id])
         changed = digests.join(before, on=["model_id", "scores_digest"], how="anti")
         changed = changed.sort("model_id")
         if changed.is_empty():
             return []
-        models = changed["model_id"].to_list()
-        scores = warehouse.scores.training_scores(splits=["train"], models=models)
-        queries, x_Qf = query_features(warehouse, identity, scores["query_id"].unique().to_list())
-    matrix = ScoreMatrix.from_frame(scores, models, queries)
+        first, *others = _blocks(changed)
+        # Opening and closing takes longer than placing a few models: not once more for these.
+        read = _read(warehouse, identity, first)
     loaded = checkpoint.load(settings.checkpoints / checkpoint_id, identity)
-    placed = loaded.map.embed(queries, x_Qf, matrix.values_MQ)
-    frame = changed.select("model_id", "revision", "n_scores", "scores_digest").with_columns(
-        vector=pl.Series(placed.z_Md.tolist(), dtype=pl.List(pl.Float32))
+    _place(settings, checkpoint_id, loaded.map, first, *read)
+    for block in others:
+        with Warehouse.open(settings.warehouse) as warehouse:
+            read = _read(warehouse, identity, block)
+        _place(settings, checkpoint_id, loaded.map, block, *read)
+    log.info("placed %d models", changed.height)
+    return changed["model_id"].to_list()
+
+
+def _blocks(changed: pl.DataFrame) -> list[pl.DataFrame]:
+    """Models in blocks of about `_SCORES_AT_ONCE` scores, so that memory has a limit."""
+    block = changed["n_scores"].cum_sum() // _SCORES_AT_ONCE
+    return changed.with_columns(block=block).partition_by(
+        "block", maintain_order=True, include_key=False
+    )
+
+
+def _read(warehouse: Warehouse, identity: str, block: pl.DataFrame) -> tuple[ScoreMatrix, Array]:
+    """Some models' training scores, and the features of the queries."""
+    models = block["model_id"].to_list()
+    scores = warehouse.scores.training_scores(splits=["train"], models=models)
+    queries, x_Qf = query_features(warehouse, identity, scores["query_id"].unique().to_list())
+    return ScoreMatrix.from_frame(scores, models, queries), x_Qf
+
+
+def _place(
+    settings: Settings,
+    checkpoint_id: str,
+    model_map: ModelMap,
+    block: pl.DataFrame,
+    matrix: ScoreMatrix,
+    x_Qf: Array,
+) -> None:
+    """Place some models and store where they are, all of them or none."""
+    placed = model_map.embed(matrix.queries, x_Qf, matrix.values_MQ)
+    frame = block.select("model_id", "revision", "n_scores", "scores_digest").with_columns(
+        vector=_lists(placed.z_Md)
     )
     if placed.uncertainty_M is not None and placed.covariance_Mu is not None:
         frame = frame.with_columns(
             uncertainty=pl.Series(placed.uncertainty_M),
-            covariance=pl.Series(placed.covariance_Mu.tolist(), dtype=pl.List(pl.Float32)),
+            covariance=_lists(placed.covariance_Mu),
         )
     with Warehouse.open(settings.warehouse) as warehouse:
         warehouse.vectors.replace_embeddings(checkpoint_id, frame)
-    log.info("placed %d models", len(models))
-    return models
+
+
+def _lists(rows_Md: Array) -> pl.Series:
+    """Rows of a matrix as lists; not through Python's numbers, which take ten times the memory."""
+    return pl.Series(np.ascontiguousarray(rows_Md, dtype=np.float32)).cast(pl.List(pl.Float32))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pandera.polars import DataFrameSchema
 
 from locus.imports.bundle import ImportBundle, ReadResult, write_problem_report
 from tasks.lineage import git_sha, versions
@@ -111,7 +110,7 @@ def _report(settings: Settings, run_id: str, result: ReadResult) -> Path | None:
     return path
 
 
-def _contract(frame: pl.DataFrame, contract: DataFrameSchema) -> pl.DataFrame:
+def _contract(frame: pl.DataFrame, contract: contracts.Contract) -> pl.DataFrame:
     """The columns that the warehouse takes; it fills in the rest (ids of runs, times) itself."""
     return frame.select(c for c in frame.columns if c in contract.columns)
 

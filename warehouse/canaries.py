@@ -1,6 +1,7 @@
 """Canaries: what models answer to the same few questions night after night, apart from scores."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ class Canaries:
 class _CanaryParts(Scores):
     """Merges parts as `Scores` does, each once, but into ``canary``."""
 
-    def _insert_rows(self, rows: pl.DataFrame, run_id: str) -> None:
-        session = self._session
+    def _insert_rows(self, rows: pl.DataFrame, run: Mapping[str, Any]) -> None:
+        session, run_id = self._session, run["run_id"]
         canaries = validated(CanaryFrame, _canaries(rows))
         with session.staged(canaries):
             refuse_unknown(session, "canary", "model_id", "query_id")

@@ -179,8 +179,6 @@ def refuse_unknown(session: Session, table: str, *columns: str) -> None:
     """Hold the staged frame ``incoming`` against the tables its ids point to."""
     for column in columns:
         sql, rule = _UNKNOWN[column]
-        unknown = session.frame(sql)["id"]
-        if len(unknown):
-            raise ContractError(
-                table, column, rule, [{column: i} for i in unknown.head(3)], n_rows=len(unknown)
-            )
+        if unknown := session.values(sql):
+            rows = [{column: i} for i in unknown[:3]]
+            raise ContractError(table, column, rule, rows, n_rows=len(unknown))

@@ -6,13 +6,21 @@ off and locked. What is left is time and memory, so a statement is stopped after
 nothing is spilled to disk.
 """
 
+import re
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
-import polars as pl
 
 from warehouse.errors import SqlError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_T = TypeVar("_T")
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -31,9 +39,25 @@ _READING = {
 }
 
 
+_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a statement gives, as plain values.
+
+    Attributes:
+        columns: names of the columns and whether they hold numbers.
+        values: the rows.
+    """
+
+    columns: list[tuple[str, bool]]
+    values: list[tuple[Any, ...]]
+
+
 def run_sql(
     copy_path: Path, sql: str, *, max_rows: int | None = None, timeout_s: float = 60
-) -> pl.DataFrame:
+) -> "pl.DataFrame":
     """Run one reading statement on a published copy.
 
     Args:
@@ -48,41 +72,84 @@ def run_sql(
     Raises:
         SqlError: there is no copy, the statement is refused or fails, or takes too long.
     """
+    return _run(copy_path, sql, max_rows, timeout_s, _frame)
+
+
+def run_rows(
+    copy_path: Path, sql: str, *, max_rows: int | None = None, timeout_s: float = 60
+) -> Rows:
+    """Like `run_sql`, but without a frame: polars and Arrow, which it takes, start slowly."""
+    return _run(copy_path, sql, max_rows, timeout_s, _rows)
+
+
+def _frame(relation: duckdb.DuckDBPyRelation) -> "pl.DataFrame":
+    from polars.exceptions import PolarsError
+
+    try:
+        frame: pl.DataFrame = relation.pl()
+    except PolarsError as error:
+        line = f"a column of the result has a type that cannot be shown: {error}"
+        raise SqlError(line.splitlines()[0], "Cast it, for example to VARCHAR.") from error
+    return frame
+
+
+def _rows(relation: duckdb.DuckDBPyRelation) -> Rows:
+    numbers = [bool(_NUMBER.fullmatch(str(kind))) for kind in relation.types]
+    return Rows(list(zip(relation.columns, numbers, strict=True)), relation.fetchall())
+
+
+def _run(
+    copy_path: Path,
+    sql: str,
+    max_rows: int | None,
+    timeout_s: float,
+    fetch: Callable[[duckdb.DuckDBPyRelation], _T],
+) -> _T:
+    with _opened(copy_path) as con:
+        return _answer(con, sql, max_rows, timeout_s, fetch)
+
+
+def _opened(copy_path: Path) -> duckdb.DuckDBPyConnection:
     if not copy_path.is_file():
         raise SqlError(f"{copy_path}: no published copy there", "Publish a snapshot first.")
     try:
         con = duckdb.connect(str(copy_path), read_only=True, config=_CONFIG)
     except duckdb.Error as error:
         raise _sql_error(error) from error
-    with con:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET lock_configuration = true")
-        statement = _one_reading_statement(con, sql)
-        stopped = threading.Event()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET lock_configuration = true")
+    return con
 
-        def stop() -> None:
-            stopped.set()
-            con.interrupt()
 
-        timer = threading.Timer(timeout_s, stop)
-        timer.start()
-        try:
-            relation = con.sql(statement)
-            relation = relation if max_rows is None else relation.limit(max_rows)
-            frame: pl.DataFrame = relation.pl()
-        except duckdb.Error as error:
-            if stopped.is_set():
-                raise SqlError(
-                    f"stopped after {timeout_s:g} s", "Filter earlier, or ask for less."
-                ) from error
-            raise _sql_error(error) from error
-        except pl.exceptions.PolarsError as error:
-            line = f"a column of the result has a type that cannot be shown: {error}"
-            raise SqlError(line.splitlines()[0], "Cast it, for example to VARCHAR.") from error
-        finally:
-            timer.cancel()
-            timer.join()  # so that it never interrupts a closed connection
-    return frame
+def _answer(
+    con: duckdb.DuckDBPyConnection,
+    sql: str,
+    max_rows: int | None,
+    timeout_s: float,
+    fetch: Callable[[duckdb.DuckDBPyRelation], _T],
+) -> _T:
+    statement = _one_reading_statement(con, sql)
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        con.interrupt()
+
+    timer = threading.Timer(timeout_s, stop)
+    timer.start()
+    try:
+        relation = con.sql(statement)
+        relation = relation if max_rows is None else relation.limit(max_rows)
+        return fetch(relation)
+    except duckdb.Error as error:
+        if stopped.is_set():
+            raise SqlError(
+                f"stopped after {timeout_s:g} s", "Filter earlier, or ask for less."
+            ) from error
+        raise _sql_error(error) from error
+    finally:
+        timer.cancel()
+        timer.join()  # so that it never interrupts a closed connection
 
 
 def _one_reading_statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:

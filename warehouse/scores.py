@@ -1,7 +1,6 @@
 """Evaluation runs and their scores, which come in as immutable parts, each merged exactly once."""
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,6 @@ class Scores:
                 "UPDATE evaluation_run SET finished_at = ?, status = ?, error = ? WHERE run_id = ?",
                 [now(), status, error, run_id],
             )
-            self._count(run_id)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """One run as a dict of its columns, or None when it is not there."""
@@ -135,15 +133,17 @@ class Scores:
             WarehouseError: no such run.
             OSError: the file cannot be read.
         """
+        from warehouse.parts import read_part  # Arrow starts slowly, and few commands read parts
+
         data = path.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         with self._session.transaction():
             if self.merged(sha256):
                 return 0
             run = self._existing(run_id)
-            rows = validated(ScoreFrame, _parquet(data, path))
+            rows = validated(ScoreFrame, read_part(data, path))
             _refuse_strangers(rows, run)
-            self.insert(rows, run_id, sha256)
+            self._insert(rows, run, sha256)
             return rows.height
 
     def insert(self, rows: pl.DataFrame, run_id: str, part_sha256: str) -> None:
@@ -151,18 +151,26 @@ class Scores:
 
         Raises:
             ContractError: a model or query is not there.
-            WarehouseError: the run is one of canaries, whose answers are kept apart.
+            WarehouseError: no such run, or one of canaries, whose answers are kept apart.
         """
-        self._insert_rows(rows, run_id)
+        self._insert(rows, self._existing(run_id), part_sha256)
+
+    def _insert(self, rows: pl.DataFrame, run: Mapping[str, Any], part_sha256: str) -> None:
+        run_id = run["run_id"]
+        self._insert_rows(rows, run)
         self._session.execute(
             "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
         )
-        self._count(run_id)
+        # Added up, not counted: that would read the whole table once a part.
+        n_ok = int((rows["status"] == "ok").sum())
+        self._session.execute(
+            "UPDATE evaluation_run SET n_ok = n_ok + ?, n_other = n_other + ? WHERE run_id = ?",
+            [n_ok, rows.height - n_ok, run_id],
+        )
 
-    def _insert_rows(self, rows: pl.DataFrame, run_id: str) -> None:
-        session = self._session
-        kind = session.value("SELECT kind FROM evaluation_run WHERE run_id = ?", [run_id])
-        if kind == "canary":
+    def _insert_rows(self, rows: pl.DataFrame, run: Mapping[str, Any]) -> None:
+        session, run_id = self._session, run["run_id"]
+        if run["kind"] == "canary":
             raise WarehouseError(f"run {run_id} is one of canaries: its answers are no scores")
         with session.staged(rows):
             refuse_unknown(session, "score", "model_id", "query_id")
@@ -222,11 +230,28 @@ class Scores:
         Returns:
             ``model_id``, ``query_id``, ``score`` (0 to 1), ordered by the two ids.
         """
+        session = self._session
         given = {"splits": splits, "tasks": tasks, "models": models}
-        return self._session.frame(
+        cells = session.frame(
             query("training_scores"),
             {name: None if value is None else list(value) for name, value in given.items()},
         )
+        all_models = session.frame("SELECT model_id FROM model ORDER BY model_id")["model_id"]
+        all_queries = session.frame("SELECT query_id FROM query ORDER BY query_id")["query_id"]
+        # One number a cell: the order of numbers is that of (model_id, query_id).
+        cells = cells.select(
+            "score", cell=pl.col("model") * max(len(all_queries), 1) + pl.col("query")
+        ).sort("cell")
+        cell = cells["cell"]
+        repeated = cell.filter(cell == cell.shift()).unique().sort()
+        if len(repeated):
+            pairs = _ids(repeated, all_models, all_queries)
+            with session.staged(pairs):
+                current = session.frame(query("current_of_several"))
+            cells = cells.update(
+                current.select("score", cell=repeated), on="cell", how="left"
+            ).unique("cell", keep="first", maintain_order=True)
+        return _ids(cells["cell"], all_models, all_queries).with_columns(cells["score"])
 
     def current_answers(self, model_id: str, tasks: Sequence[str] | None = None) -> pl.DataFrame:
         """The current answer of a model to each query, with its query, task, version and run.
@@ -282,15 +307,13 @@ class Scores:
             raise WarehouseError(f"run {run_id} is not there; start it first")
         return run
 
-    def _count(self, run_id: str) -> None:
-        self._session.execute(query("count_run"), {"run_id": run_id})
 
-
-def _parquet(data: bytes, path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(io.BytesIO(data))
-    except pl.exceptions.PolarsError as error:
-        raise ContractError("score", None, f"{path} is not a Parquet file ({error})") from error
+def _ids(cells: pl.Series, models: pl.Series, queries: pl.Series) -> pl.DataFrame:
+    """Ids of numbered cells."""
+    n = max(len(queries), 1)
+    return pl.DataFrame(
+        {"model_id": models.gather(cells // n), "query_id": queries.gather(cells % n)}
+    )
 
 
 def _refuse_strangers(rows: pl.DataFrame, run: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import typer
 
 from flows.cli import status
 from flows.cli.output import Format, emit
-from flows.cli.terminal import safe
+from flows.cli.terminal import grid, safe
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,7 +89,11 @@ def sql(
     """
     from locus.snapshots import current
     from tasks.settings import load_settings
-    from warehouse.console import run_sql
+    from warehouse.console import run_rows, run_sql
 
-    snapshot = current(load_settings().published)
-    emit(run_sql(snapshot.folder / "warehouse.duckdb", query, max_rows=most), output, None, most)
+    copy = current(load_settings().published).folder / "warehouse.duckdb"
+    if output is Format.table:
+        found = run_rows(copy, query, max_rows=most)
+        grid(found.columns, found.values)
+    else:
+        emit(run_sql(copy, query, max_rows=most), output, None, most)

@@ -12,14 +12,12 @@ from locus.registry import ModelSpec, RegistryError, load_registry
 from locus.snapshots import SnapshotError, current
 from tasks.events import server_file
 from tasks.rest import resting
-from warehouse.console import run_sql
+from warehouse.console import run_rows
 from warehouse.errors import SqlError, WarehouseError
 from warehouse.sql import query
 from warehouse.store import Warehouse
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from tasks.freshness import Night
     from tasks.settings import Settings
 
@@ -54,7 +52,7 @@ WHERE kind IN ('lm-eval', 'canary')
 class _Reader(Protocol):
     """The working warehouse or the published copy, whichever may be read now."""
 
-    def read(self, sql: str) -> "pl.DataFrame":
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a SELECT."""
 
 
@@ -64,9 +62,9 @@ class _Copy:
 
     settings: "Settings"
 
-    def read(self, sql: str) -> "pl.DataFrame":
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         folder = current(self.settings.published).folder
-        return run_sql(folder / "warehouse.duckdb", sql)
+        return run_rows(folder / "warehouse.duckdb", sql).values
 
 
 @dataclass(frozen=True)
@@ -134,19 +132,19 @@ def standing(
         own = reader if isinstance(reader, Warehouse) else None
         stale["source"] = "warehouse" if own else "published copy"
         try:
-            answered = reader.read(_ANSWERED).select("model_id", "revision").rows()
+            answered = [row[:2] for row in reader.rows(_ANSWERED)]
             stale["models"] = _unevaluated(models, answered)
             if own:
                 stale["models"] += _resting(settings, own, models, now)
                 stale["models"] += _drifted(own, models)
-            scores = reader.read(query("scores_digest"))
-            placed = reader.read(_PLACED)
-            late = scores.join(placed, on=["model_id", "digest"], how="anti")
-            stale["not_placed"] = sorted(late["model_id"])
+            placed = set(reader.rows(_PLACED))
+            scores = reader.rows(f"SELECT model_id, digest FROM ({query('scores_digest')})")  # noqa: S608
+            stale["not_placed"] = sorted(model for model, d in scores if (model, d) not in placed)
             if night and night.began_at and night.ended_at:
                 # Two times of ours, not anybody's text.
                 window = {"began": night.began_at.isoformat(), "ended": night.ended_at.isoformat()}
-                spent = reader.read(_SPENT.format(**window)).row(0, named=True)
+                (took,) = reader.rows(_SPENT.format(**window))
+                spent = dict(zip(("queries", "tokens", "usd", "without_price"), took, strict=True))
         except (SqlError, WarehouseError) as error:  # a copy of an older schema, a damaged file
             stale["faults"].append(f"the {stale['source']} can't be read: {error}")
     return stale, spent
@@ -181,7 +179,7 @@ def _resting(
 
 def _drifted(warehouse: Warehouse, models: Sequence[_Model]) -> list[dict[str, Any]]:
     """Models that answer their canaries otherwise than they did."""
-    asked = set(warehouse.read("SELECT DISTINCT model_id, revision FROM canary").rows())
+    asked = set(warehouse.rows("SELECT DISTINCT model_id, revision FROM canary"))
     watched = {m.spec.id: m for m in models if (m.spec.id, m.revision) in asked}
     if not watched:
         return []

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -48,19 +49,37 @@ def error_line(error: Exception, known: bool) -> str:
 
 def table(frame: "pl.DataFrame", title: str | None = None, most: int = 100) -> None:
     """Print a frame as a table; long ones end with what was left out."""
+    columns = [(name, kind.is_numeric()) for name, kind in frame.schema.items()]
+    grid(columns, frame.head(most).rows(), title, more=frame.height - most)
+
+
+def grid(
+    columns: Iterable[tuple[str, bool]],
+    rows: Iterable[tuple[Any, ...]],
+    title: str | None = None,
+    more: int = 0,
+) -> None:
+    """Print a table of plain values.
+
+    Args:
+        columns: names, and whether they hold numbers.
+        rows: the values.
+        title: what stands above.
+        more: rows that were left out.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name, kind in frame.schema.items():
-        grid.add_column(Text(safe(name)), justify="right" if kind.is_numeric() else "left")
-    for row in frame.head(most).iter_rows():
-        grid.add_row(*(Text(_cell(value)) for value in row))
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name, is_number in columns:
+        shown.add_column(Text(safe(name)), justify="right" if is_number else "left")
+    for row in rows:
+        shown.add_row(*(Text(_cell(value)) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(grid)
-    if frame.height > most:
-        console.print(f"... {frame.height - most} more rows")
+    console.print(shown)
+    if more > 0:
+        console.print(f"... {more} more rows")
 
 
 def _cell(value: Any) -> str:

@@ -146,7 +146,7 @@ class FactorPlacement:
 
     def _learn_relatives(self, values_MQ: Array, seed: int) -> None:
         n_items, k = self.factors_Qk.shape
-        self.relatives_MQ = np.zeros((0, n_items))
+        self.relatives_MQ: Array = np.zeros((0, n_items), dtype=np.float32)
         self.relatives_Mk = np.zeros((0, k))
         self.kinship_prior_c = np.zeros(0)
         if not self.config.relatives:
@@ -154,7 +154,7 @@ class FactorPlacement:
         values = values_MQ.astype(np.float64)
         mean_Mk, _, own_MQ = posterior(values, self.items)
         by_factors = bounded(self.mean_Q + mean_Mk @ self.factors_Qk.T)
-        self.relatives_MQ = np.where(np.isnan(values), by_factors, values)
+        self.relatives_MQ = np.where(np.isnan(values), by_factors, values).astype(np.float32)
         self.relatives_Mk = mean_Mk
         self.kinship_prior_c = learn_prior(values, own_MQ, self.relatives_MQ, seed)
 

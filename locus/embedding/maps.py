@@ -25,6 +25,9 @@ from locus.routing.attention_predictor import AttentionPredictor
 from locus.routing.factor_predictor import FactorPredictor, pack
 from locus.routing.predictor import Predictor
 
+# Scores placed at a time.
+_BLOCK = 1 << 23
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -99,16 +102,27 @@ class FactorMap:
         _refuse_unscored(values_MQ)
         column = {query: i for i, query in enumerate(self.ids)}
         known = np.array([query in column for query in ids], dtype=bool)
-        on_bank = np.full((len(values_MQ), len(self.ids)), np.nan, dtype=np.float32)
-        on_bank[:, [column[q] for q, k in zip(ids, known, strict=True) if k]] = values_MQ[:, known]
+        where = np.array([column[q] for q, k in zip(ids, known, strict=True) if k], dtype=np.int64)
         beyond = None if known.all() else queries_of(x_Qf[~known], ("",) * int((~known).sum()))
-        placed = self.placement.place(
-            np.concatenate([on_bank, values_MQ[:, ~known]], axis=1), beyond
-        )
+        # A block at a time: what is computed on the way takes several times the scores' memory.
+        size = max(1, _BLOCK // max(len(self.ids) + len(ids), 1))
+        parts = []
+        for start in range(0, max(len(values_MQ), 1), size):
+            values_BQ = values_MQ[start : start + size]
+            on_bank = np.full((len(values_BQ), len(self.ids)), np.nan, dtype=np.float32)
+            on_bank[:, where] = values_BQ[:, known]
+            parts.append(
+                self._placed(np.concatenate([on_bank, values_BQ[:, ~known]], axis=1), beyond)
+            )
+        return Embedded(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _placed(self, values_BQ: Array, beyond: Queries | None) -> tuple[Array, Array, Array]:
+        """Embeddings, uncertainties and packed covariances of some models."""
+        placed = self.placement.place(values_BQ, beyond)
         basis_ke = self.placement.basis_kd
-        cov_Mee = np.einsum("ke,mkl,lf->mef", basis_ke, placed.cov_Bkk, basis_ke, optimize=True)
-        uncertainty = np.sqrt(np.trace(cov_Mee, axis1=1, axis2=2)).astype(np.float32)
-        return Embedded(self.placement.vectors(placed), uncertainty, pack(cov_Mee))
+        cov_Bee = np.einsum("ke,bkl,lf->bef", basis_ke, placed.cov_Bkk, basis_ke, optimize=True)
+        uncertainty = np.sqrt(np.trace(cov_Bee, axis1=1, axis2=2)).astype(np.float32)
+        return self.placement.vectors(placed), uncertainty, pack(cov_Bee)
 
     def predictor(self, encoder: str) -> Predictor:
         """The predictor that reads the places."""
@@ -124,7 +138,7 @@ class FactorMap:
             "items.factors": p.items.factors_Qk,
             "items.noise": p.items.noise_Q,
             "basis": p.basis_kd,
-            "relatives.scores": p.relatives_MQ.astype(np.float32),
+            "relatives.scores": p.relatives_MQ,
             "relatives.weights": p.relatives_Mk,
             "relatives.prior": p.kinship_prior_c,
         }
@@ -154,7 +168,7 @@ class FactorMap:
         p.text = TextMap.from_arrays(p.config.kernel, text)
         p.items = Items(arrays["items.mean"], arrays["items.factors"], arrays["items.noise"])
         p.basis_kd = arrays["basis"]
-        p.relatives_MQ = arrays["relatives.scores"].astype(np.float64)
+        p.relatives_MQ = arrays["relatives.scores"].astype(np.float32, copy=False)
         p.relatives_Mk = arrays["relatives.weights"]
         p.kinship_prior_c = arrays["relatives.prior"]
         p.with_offset = np.asarray(settings["with_offset"], dtype=np.int64)

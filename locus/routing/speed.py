@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -51,6 +52,25 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 _CONFIDENCE = 0.95
 
 Select = Callable[[Array], Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is timed.
+
+    Attributes:
+        quick: few queries, few singles.
+        repetitions: runs of each side.
+        threads: Python threads that choose at the same time.
+        bank: bank queries: landmarks, to 2,000.
+        seed: of what is made up.
+    """
+
+    quick: bool = False
+    repetitions: int = 9
+    threads: int = os.cpu_count() or 1
+    bank: int = _BANK
+    seed: int = 1234
 
 
 def features(rng: np.random.Generator, n: int, centres_np: Floats) -> tuple[Array, list[str]]:
@@ -196,7 +216,7 @@ def latency(select: Select, x_Tf: Array, n: int) -> dict[str, float]:
 
 
 def compare(
-    kind: str, n_models: int, options: argparse.Namespace, tell: Callable[[str], None]
+    kind: str, n_models: int, options: Options, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Time both sides in turns (plain folded, folded plain, ...), then single queries."""
     router, plain, x_Tf = sides(kind, n_models, options.bank, options.seed)
@@ -228,7 +248,7 @@ def compare(
     return result
 
 
-def run(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
     """The whole comparison, as plain data."""
     load = os.getloadavg()[0]
     rows = [compare(kind, m, options, tell) for m in POOLS for kind in ("factors", "attention")]
@@ -297,12 +317,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print, in a process with a single-threaded BLAS."""
     parser = argparse.ArgumentParser(prog="python -m locus.routing.speed")
     parser.add_argument("--quick", action="store_true", help="few queries, twice")
-    parser.add_argument("--repetitions", type=int, default=9, help="runs of each side")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--repetitions", type=int, default=Options.repetitions, help="runs of each side"
+    )
+    parser.add_argument("--threads", type=int, default=Options.threads)
     parser.add_argument("--bank", type=int, default=_BANK, help="bank queries: landmarks, to 2,000")
-    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--seed", type=int, default=Options.seed)
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    options = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    options = Options(given.quick, given.repetitions, given.threads, given.bank, given.seed)
     if min(options.repetitions, options.threads, options.bank) < 1:
         parser.error("repetitions, threads and bank queries are 1 or more")
     if any(os.environ.get(name) != value for name, value in _ONE_THREAD.items()):
@@ -310,13 +333,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = [sys.executable, "-m", "locus.routing.speed", *(arguments or sys.argv[1:])]
         return subprocess.run(again, env={**os.environ, **_ONE_THREAD}, check=False).returncode
     if options.quick:
-        options.repetitions = min(options.repetitions, 2)
+        options = replace(options, repetitions=min(options.repetitions, 2))
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
     result = run(options, tell)
-    sys.stdout.write(json.dumps(result, indent=1) + "\n" if options.json else table(result))
+    sys.stdout.write(json.dumps(result, indent=1) + "\n" if given.json else table(result))
     return 0
 
 

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locus.bank import Bank, Queries
+from locus.embedding import maps
 from locus.embedding.calibration import bounded
 from locus.embedding.factors import D_MODEL, FactorConfig, FactorPlacement
+from locus.encoding.surface import SURFACE
 
 
 def world(seed: int, n_models: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +92,21 @@ def test_one_by_one_equals_together_and_blocks_add_up(method: FactorPlacement) -
     for row in range(5):
         alone = method.place(given_[row : row + 1])
         np.testing.assert_allclose(alone.mean_Bk[0], together.mean_Bk[row], atol=1e-12)
+
+
+def test_a_map_places_the_same_in_blocks(
+    method: FactorPlacement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phi, y = scores(10, 7)
+    ids = tuple(f"q{i:03d}" for i in range(160))
+    x = np.concatenate([phi, np.zeros((240, len(SURFACE)), np.float32)], axis=1)
+    given_ = asked(y[:, :160], 30)
+    whole = maps.FactorMap(method, ids).embed(ids, x[:160], given_)
+    monkeypatch.setattr(maps, "_BLOCK", 3 * 320)
+    blocks = maps.FactorMap(method, ids).embed(ids, x[:160], given_)
+    for one, other in zip(vars(whole).values(), vars(blocks).values(), strict=True):
+        assert len(one) == 7
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_no_scores_is_the_prior_and_vectors_are_128_wide(method: FactorPlacement) -> None:
