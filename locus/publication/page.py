@@ -13,12 +13,13 @@ from locus.publication.routing import Routing
 from locus.report import FRAMES, ReportData, Since, write
 from locus.report.curves import Curves
 from locus.report.data import FIRST
+from locus.report.payload import in_heat_map
 from locus.routing.table import ALL, TASK, TOPIC, best_for_the_money
 
 log = logging.getLogger(__name__)
 
-# Linkage of a large pool is slow and its picture unreadable; such a map has one colour.
-_CLUSTERED_UP_TO = 1500
+# Linkage holds all distances: 400 MB at this size. A larger map has one colour.
+_CLUSTERED_UP_TO = 10_000
 
 
 def write_report(
@@ -42,13 +43,14 @@ def write_report(
         curves: what few models and money reach; None where it was not measured.
     """
     since, not_compared = _since(content, facts, routing.table)
+    models = _models(content)
     data = ReportData(
         title="Map of models",
         snapshot_id=f"{content.created_at:%Y-%m-%d %H:%M} UTC",
         created_at=content.created_at,
         n_queries=facts.counts["queries"],
-        models=_models(content),
-        pairs=pairs,
+        models=models,
+        pairs=_with_heat_map(content, pairs, models, routing.table),
         neighbours=nearest,
         buckets=_buckets(routing),
         routing=routing.table,
@@ -67,6 +69,20 @@ def write_report(
         limits=LIMITS,
     )
     write(data, path)
+
+
+def _with_heat_map(
+    content: SnapshotContent, pairs: pl.DataFrame, models: pl.DataFrame, table: pl.DataFrame
+) -> pl.DataFrame:
+    """The pairs, and all of those between models of the heat map, which is full of holes else."""
+    ranks = table.filter(kind=ALL).select("model_id", "rank")
+    shown = in_heat_map(models, ranks, content.new_models)
+    if len(shown) == models.height:
+        return pairs
+    row = {model: i for i, model in enumerate(content.models["model_id"])}
+    scores = content.scores.filter(pl.col("model_id").is_in(shown))
+    among = similarity.pairs(shown, content.z_Md[[row[model] for model in shown]], scores)
+    return pl.concat([pairs, among]).unique(["model_a", "model_b"], maintain_order=True)
 
 
 def _buckets(routing: Routing) -> pl.DataFrame:
@@ -157,14 +173,17 @@ def _layouts(content: SnapshotContent) -> dict[str, pl.DataFrame]:
 
 
 def _clusters(content: SnapshotContent) -> list[int]:
-    """Cluster numbers by average linkage of Euclidean distances; one cluster if it can't tell."""
-    from scipy.spatial.distance import pdist, squareform
+    """Groups by Ward's linkage of the places: of like spread, where others split off the odd one.
+
+    One group if there are too few models, or too many for all pairs of them.
+    """
+    from scipy.cluster.hierarchy import linkage
 
     n = len(content.z_Md)
     if n < 3 or n > _CLUSTERED_UP_TO:
         return [0] * n
-    tree = similarity.dendrogram_order(squareform(pdist(content.z_Md.astype(float))))
-    return [int(c) for c in similarity.clusters(tree.linkage, min(max(2, round(n**0.5)), 8))]
+    tree = linkage(content.z_Md.astype(float), method="ward")
+    return [int(c) for c in similarity.clusters(tree, min(max(2, round(n**0.5)), 8))]
 
 
 def _task_accuracy(scores: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ and comes with the sentence that states it on the page.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,22 +221,38 @@ def _tasks(data: ReportData, at: pl.DataFrame, caps: dict[str, str]) -> dict[str
     return {"names": names, "model": list(cells), "cells": list(cells.values())}
 
 
+def in_heat_map(models: pl.DataFrame, ranks: pl.DataFrame, new_models: Sequence[str]) -> list[str]:
+    """Ids of the models that the heat map has room for.
+
+    Args:
+        models: the models of the page, with ``n_scores``.
+        ranks: their ranks over all queries: model_id, rank; may lack some.
+        new_models: ids added since the last snapshot.
+    """
+    if models.height <= HEAT_MODELS:
+        return models["model_id"].to_list()
+    first = models.select("model_id", "n_scores").join(ranks, on="model_id", how="left")
+    first = first.with_columns(new=pl.col("model_id").is_in(list(new_models)))
+    order = ("new", "rank", "n_scores", "model_id")
+    first = first.sort(order, descending=[True, False, True, False], nulls_last=True)
+    return first["model_id"].head(HEAT_MODELS).to_list()
+
+
 def _heat(
     data: ReportData, at: pl.DataFrame, caps: dict[str, str], curve: DisagreementMap | None
 ) -> dict[str, Any]:
     """The heat map's upper triangle, row by row, in the order of the dendrogram, and that tree."""
-    shown = at.join(data.models.select("model_id", "n_scores"), on="model_id")
-    if shown.height > HEAT_MODELS:
+    overall = data.buckets.filter(kind="all").select("bucket")
+    ranks = data.routing.join(overall, on="bucket", how="semi").select("model_id", "rank")
+    ids = in_heat_map(data.models, ranks, data.new_models)
+    if len(ids) < at.height:
         caps["heat"] = (
-            f"Of {shown.height:,} models the heat map shows {HEAT_MODELS}: those added since the "
-            "last snapshot first, then those with most scores."
+            f"Of {at.height:,} models the heat map shows {HEAT_MODELS}: those added since the last "
+            "snapshot first, then those that are most often right."
         )
-        shown = (
-            shown.with_columns(pl.col("model_id").is_in(list(data.new_models)).alias("new"))
-            .sort("new", "n_scores", "model_id", descending=[True, True, False], nulls_last=True)
-            .head(HEAT_MODELS)
-        )
-    ids = shown["model_id"].to_list()
+    shown = pl.DataFrame({"model_id": ids}, schema={"model_id": pl.String}).join(
+        at, on="model_id", maintain_order="left"
+    )
     among = pl.Series(ids, dtype=pl.String).implode()
     pairs = data.pairs.filter(pl.col("model_a").is_in(among) & pl.col("model_b").is_in(among))
     distances_BB = distance_matrix(pairs, ids)

@@ -162,6 +162,9 @@ def test_missing_stays_missing(report_data):
 def test_caps_are_applied_and_said(make_report):
     data = make_report(220, n_queries=60, neighbours=60)
     data = replace(data, new_models=[data.models.sort("n_scores")["model_id"][0]])
+    first = pl.col("bucket") == data.buckets["bucket"][0]
+    kind = pl.when(first).then(pl.lit("all")).otherwise("kind").alias("kind")
+    data = replace(data, buckets=data.buckets.with_columns(kind))
     many = pl.concat(data.task_accuracy.with_columns(pl.col("task") + f" {i}") for i in range(12))
     data = replace(data, task_accuracy=many)
     payload = pack(data.checked())
@@ -170,8 +173,9 @@ def test_caps_are_applied_and_said(make_report):
     ids = data.models["model_id"].to_list()
     shown = {ids[i] for i in content["heat"]["order"]}
     assert data.new_models[0] in shown
-    by_scores = data.models.sort("n_scores", "model_id", descending=[True, False])["model_id"]
-    assert set(by_scores.head(HEAT_MODELS - 1)) <= shown
+    overall = data.routing.filter(bucket=data.buckets.filter(kind="all")["bucket"][0])
+    best = [m for m in overall.sort("rank")["model_id"] if m != data.new_models[0]]
+    assert shown == {data.new_models[0], *best[: HEAT_MODELS - 1]}
     assert len(content["neighbours"]["model"]) <= NEIGHBOUR_ROWS
     assert set(content["neighbours"]["model"]) == set(range(220))
     assert len(content["tasks"]["model"]) * len(content["tasks"]["names"]) <= TASK_CELLS
