@@ -254,8 +254,8 @@ def _tracking(data: ReportData) -> str:
     found = distance_agreement_correlation(data.pairs)
     if found.spearman_euclidean is None:
         return "Too few pairs share queries to say how well distance tracks disagreement."
-    kept = data.pairs.height
-    among = "pairs" if kept == data.models.height * (data.models.height - 1) // 2 else "pairs that are near or shown below"
+    whole = data.pairs.height == data.models.height * (data.models.height - 1) // 2
+    among = "pairs" if whole else "pairs that are near or shown below"
     return (
         f"Over {found.n:,} {among}, distance and disagreement correlate with "
         f"{found.spearman_euclidean:.2f} (Spearman, Euclidean)."
