@@ -41,6 +41,7 @@ BODY_WAIT_S = 10.0
 # Words of the hub that wait their turn.
 EVENTS_WAITING = 64
 _CONNECTIONS = 64
+_FAULTS_TOLD = 10
 
 
 class WebhookError(RuntimeError):
@@ -193,6 +194,12 @@ def _parsed(body: bytes) -> Any:
         raise _Refused(422, [f"the body is not JSON: {why[:200]}"]) from error
 
 
+def _few(lines: list[str]) -> list[str]:
+    """The first faults, so that an answer is never much longer than what it answers."""
+    more = len(lines) - _FAULTS_TOLD
+    return [*lines[:_FAULTS_TOLD], f"and {more} more"] if more > 0 else lines
+
+
 def _spec(content: Any, settings: Settings, webhook: WebhookSettings) -> ModelSpec:
     """The model that a body describes."""
     if not isinstance(content, dict):
@@ -209,7 +216,7 @@ def _spec(content: Any, settings: Settings, webhook: WebhookSettings) -> ModelSp
     try:
         spec = ModelSpec.model_validate(entry)
     except ValidationError as error:
-        raise _Refused(422, reasons(error, list(ModelSpec.model_fields))) from error
+        raise _Refused(422, _few(reasons(error, list(ModelSpec.model_fields)))) from error
     if spec.backend not in webhook.backends:
         raise _Refused(
             422, [f"backend: {spec.backend} is not one of {', '.join(webhook.backends)}"]
@@ -270,7 +277,7 @@ class _Desk:
         try:
             word = _Word.model_validate(content)
         except ValidationError as error:
-            raise _Refused(422, reasons(error, ["event", "repo"])) from error
+            raise _Refused(422, _few(reasons(error, ["event", "repo"]))) from error
         obstacle = self._obstacle(word)
         if obstacle:
             # Not an error: the hub ends a webhook that is refused too often.

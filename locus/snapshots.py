@@ -147,7 +147,9 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
     }
     if there != set(files):
         odd = sorted(there ^ set(files))
-        raise SnapshotError(f"snapshot {folder.name}: files differ from the manifest: {odd[:5]}")
+        raise SnapshotError(
+            f"snapshot {folder.name}: files differ from the manifest: {_cut(odd[:5])}"
+        )
     for name, sha256 in hashes.items():
         if file_sha256(folder / name) != sha256:
             raise SnapshotError(f"snapshot {folder.name}: {name} has changed since it was sealed")

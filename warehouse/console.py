@@ -8,7 +8,7 @@ nothing is spilled to disk.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,20 +82,64 @@ def run_rows(
     return _run(copy_path, sql, max_rows, timeout_s, _rows)
 
 
-def _frame(relation: duckdb.DuckDBPyRelation) -> "pl.DataFrame":
-    from polars.exceptions import PolarsError
+_ODD_MAP = re.compile(r"MAP\((?!VARCHAR,)")
+_CAST = "Cast it, for example to VARCHAR."
 
+
+def _frame(relation: duckdb.DuckDBPyRelation) -> "pl.DataFrame":
+    from polars.exceptions import PanicException, PolarsError
+
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if _ODD_MAP.search(str(kind)):  # neither Python nor JSON has one
+            raise SqlError(f"column {name!r} is a MAP whose keys are no text", _CAST)
     try:
         frame: pl.DataFrame = relation.pl()
-    except PolarsError as error:
+    except (PolarsError, PanicException) as error:
         line = f"a column of the result has a type that cannot be shown: {error}"
-        raise SqlError(line.splitlines()[0], "Cast it, for example to VARCHAR.") from error
+        raise SqlError(line.splitlines()[0], _CAST) from error
+    for name in frame.columns:
+        if not all(map(_has_days, _leaves(frame.get_column(name)))):
+            line = f"column {name!r} has a time that is not within the years 1 to 9999"
+            raise SqlError(line, _CAST)
     return frame
+
+
+def _leaves(series: "pl.Series") -> "Iterator[pl.Series]":
+    """A column, or what is nested in it."""
+    import polars as pl
+
+    if isinstance(series.dtype, pl.List | pl.Array):
+        yield from _leaves(series.explode())
+    elif isinstance(series.dtype, pl.Struct):
+        for part in series.struct.unnest().get_columns():
+            yield from _leaves(part)
+    else:
+        yield series
+
+
+def _has_days(leaf: "pl.Series") -> bool:
+    """Whether polars can write all of its times: of others it breaks down only there."""
+    import polars as pl
+
+    # Days from 1970 to 0001-01-01 and 9999-12-31; hundreds of years of nanoseconds are no more.
+    low, high = -719_162, 2_932_896
+    if isinstance(leaf.dtype, pl.Datetime):
+        if leaf.dtype.time_unit == "ns":
+            return True
+        day = 86_400 * (1000 if leaf.dtype.time_unit == "ms" else 1_000_000)
+        low, high = low * day, (high + 1) * day - 1
+    elif leaf.dtype != pl.Date:
+        return True
+    return bool(leaf.to_physical().is_between(low, high).fill_null(True).all())
 
 
 def _rows(relation: duckdb.DuckDBPyRelation) -> Rows:
     numbers = [bool(_NUMBER.fullmatch(str(kind))) for kind in relation.types]
-    return Rows(list(zip(relation.columns, numbers, strict=True)), relation.fetchall())
+    try:
+        values = relation.fetchall()
+    except (OverflowError, ValueError, TypeError) as error:  # Python has no such value
+        raise SqlError(f"a value of the result cannot be shown: {error}", _CAST) from error
+    return Rows(list(zip(relation.columns, numbers, strict=True)), values)
 
 
 def _run(
@@ -154,6 +198,10 @@ def _answer(
 
 def _one_reading_statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     """Parse without running anything, and refuse what does more than read."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # DuckDB's client takes it for no text at all
+        raise SqlError(f"the statement holds half of a character, at {error.start + 1}") from error
     try:
         statements = con.extract_statements(sql)
         kinds = [statement.type for statement in statements]

@@ -5,7 +5,10 @@ What a format requires belongs in the format's own module; here is how a require
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from locus.imports.bundle import ProblemLog
 
 READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 ROW = "__row"
+_EPOCH = date(1970, 1, 1).toordinal()
 
 # What a column may be; `label` and `when` are scalars that are kept as text.
 KINDS = {
@@ -55,11 +59,17 @@ def load_parquet(
         return None
     try:
         # A folder's name must neither be taken for a pattern nor for partition columns.
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        with _panics_unsaid():
+            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except READ_ERRORS as error:
-        log.add(name, name, f"it can't be read: {expected} ({error})")
+        is_panic = isinstance(error, pl.exceptions.PanicException)
+        why = "it is damaged" if is_panic else str(error)
+        log.add(name, name, f"it can't be read: {expected} ({why})")
         return None
     before = log.total
+    for column in frame.columns:
+        if not all(map(_has_days, _leaves(frame.get_column(column)))):
+            log.add(name, column, "the column holds a time that is not within the years 2 to 9998")
     for column in required:
         if column not in frame.columns:
             log.add(name, column, f"the column is missing: {expected}")
@@ -77,6 +87,55 @@ def load_parquet(
     return frame.with_columns(*known).with_columns(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW)
     )
+
+
+@contextmanager
+def _panics_unsaid() -> Iterator[None]:
+    """Keep polars from printing where it broke down, stack and all, before Python hears of it.
+
+    It writes to the file descriptor itself, which leads nowhere for as long as a file is read.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+# Days since 1970: outside of them neither Python nor polars can write a time in every zone.
+_FIRST_DAY, _LAST_DAY = (date(year, 1, 1).toordinal() - _EPOCH for year in (2, 9999))
+_WHOLE_MOST = 2**63 - 1
+_DAY_NS = 86_400 * 10**9
+_A_DAY = {"ms": _DAY_NS // 10**6, "us": _DAY_NS // 10**3, "ns": _DAY_NS}
+
+
+def _leaves(series: pl.Series) -> Iterator[pl.Series]:
+    """A column, or what is nested in it."""
+    if isinstance(series.dtype, pl.List | pl.Array):
+        yield from _leaves(series.explode())
+    elif isinstance(series.dtype, pl.Struct):
+        for part in series.struct.unnest().get_columns():
+            yield from _leaves(part)
+    else:
+        yield series
+
+
+def _has_days(leaf: pl.Series) -> bool:
+    """Whether all of its times are such that a calendar has them; so is everything else."""
+    kind = leaf.dtype
+    if not kind.is_temporal():
+        return True
+    low, high = _FIRST_DAY, _LAST_DAY
+    if isinstance(kind, pl.Datetime | pl.Duration):
+        unit = _A_DAY[kind.time_unit]
+        low, high = max(low * unit, -_WHOLE_MOST), min(high * unit, _WHOLE_MOST)
+    elif kind == pl.Time:
+        low, high = 0, _DAY_NS - 1
+    return bool(leaf.to_physical().is_between(low, high).fill_null(True).all())
 
 
 def _type_of(kind: str) -> pl.DataType:

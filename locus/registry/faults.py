@@ -14,6 +14,24 @@ class RegistryError(ValueError):
     """A registry that can't be used; the message names the file, the model and the field."""
 
 
+def shown(value: object, most: int = _SHOWN) -> str:
+    """A value as text of at most so many characters, whatever it is."""
+    try:
+        text = str(value)[:most]
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written: half of a character, as JSON and YAML can have it, can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reasons(error: ValidationError, fields: Sequence[str]) -> list[str]:
     """Every fault of an entry in a line of its own, the field first.
 
@@ -38,9 +56,9 @@ def _reason(fault: dict[str, Any], fields: Sequence[str]) -> str:
         return f"{field}: {said}" if field else said
     if kind == "string_type" and isinstance(value, int | float | date):
         read = "a date" if isinstance(value, date) else "a number, true or false"
-        return f"{field}: YAML reads {value} as {read}; it is text, so put it in quotes"
-    shown = "" if isinstance(value, dict | list) else f", not {str(value)[:_SHOWN]!r}"
-    return f"{field}: {said[:1].lower()}{said[1:]}{shown}"
+        return f"{field}: YAML reads {shown(value)} as {read}; it is text, so put it in quotes"
+    instead = "" if isinstance(value, dict | list) else f", not {shown(value)!r}"
+    return f"{field or 'a name'}: {said[:1].lower()}{said[1:]}{instead}"
 
 
 def _place(loc: Sequence[Any]) -> str:
@@ -50,5 +68,5 @@ def _place(loc: Sequence[Any]) -> str:
         if isinstance(part, int):
             text += f", entry {part + 1}"
         else:
-            text += f".{part}" if text else str(part)
+            text += f".{shown(part)}" if text else shown(part)
     return text

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from locus.durable import whole_file
-from locus.registry.faults import RegistryError, reasons
+from locus.registry.document import DocumentError, read_document
+from locus.registry.faults import RegistryError, reasons, shown
 from locus.registry.revision import folder_of
 from locus.registry.spec import ModelSpec
 
@@ -25,33 +26,32 @@ def load_registry(path: Path) -> list[ModelSpec]:
         RegistryError: unreadable, wrong in any field, or an id that appears twice. The message
             names every fault, not only the first.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_document(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RegistryError(
             f"there is no registry at {path}: `locus init` writes one to start from"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
-        # ValueError: a date or number of YAML that is none, such as 2026-13-01.
+    except (OSError, UnicodeDecodeError, DocumentError) as error:
         raise RegistryError(f"{path} can't be read as YAML: {_one_line(error)}") from error
     entries = content.get("models") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise RegistryError(f"{path} needs a list under the key `models`")
     faults = [
-        f"{str(key)[:_NAME_SHOWN]!r} is no key of this file: only `models`, and x-... for anchors"
+        f"{shown(key, _NAME_SHOWN)!r} is no key of this file: only `models`, and x-... for anchors"
         for key in content
-        if key != "models" and not str(key).startswith("x-")
+        if key != "models" and not shown(key).startswith("x-")
     ]
     specs = []
     for position, entry in enumerate(entries, start=1):
-        name = str(entry.get("id", "without id") if isinstance(entry, dict) else entry)
+        name = shown(
+            entry.get("id", "without id") if isinstance(entry, dict) else entry, _NAME_SHOWN
+        )
         try:
             specs.append(ModelSpec.model_validate(_anchored(entry, path.parent)))
         except ValidationError as error:
             faults += [
-                f"model {position} ({name[:_NAME_SHOWN]!r}): {text}"
+                f"model {position} ({name!r}): {text}"
                 for text in reasons(error, list(ModelSpec.model_fields))
             ]
     faults += [f"{twice!r} appears more than once" for twice in _duplicates(s.id for s in specs)]

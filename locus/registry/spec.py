@@ -21,6 +21,7 @@ from locus.budget import Budget
 from locus.evaluation.backends import WEIGHTS, check_arguments
 from locus.ids import MODEL_ID_MAX, model_id
 from locus.prices import Price, price_on
+from locus.registry.faults import is_text, shown
 from locus.registry.revision import folder_of, folder_revision
 
 Scalar = str | int | float | bool
@@ -28,7 +29,15 @@ BACKEND = r"^[a-z][a-z0-9_-]{0,40}$"
 RELEASED = r"^\d{4}(-\d{2}(-\d{2})?)?$"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_WHOLE_MOST = 2**63 - 1
 _PRICE_FIELDS = tuple(field.name for field in fields(Price))
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number, and larger than any other
+        return False
 
 
 def _price(value: Any) -> Price:
@@ -39,9 +48,9 @@ def _price(value: Any) -> Price:
             "a price is written as {in_usd_per_mtok: 0.1, out_usd_per_mtok: 0.3, valid_from: "
             "2026-01-01}"
         )
-    unknown = [str(name) for name in entry if name not in _PRICE_FIELDS]
+    unknown = [name for name in entry if name not in _PRICE_FIELDS]
     if unknown:
-        raise ValueError(f"{unknown[0]} is no part of a price: {', '.join(_PRICE_FIELDS)}")
+        raise ValueError(f"{shown(unknown[0])} is no part of a price: {', '.join(_PRICE_FIELDS)}")
     numbers = []
     for name in ("in_usd_per_mtok", "out_usd_per_mtok"):
         if name not in entry:
@@ -50,10 +59,10 @@ def _price(value: Any) -> Price:
         if (
             isinstance(number, bool)
             or not isinstance(number, int | float)
-            or not math.isfinite(number)
+            or not _is_finite(number)
             or number < 0
         ):
-            raise ValueError(f"{name} is a finite number, 0 or more, not {str(number)[:60]!r}")
+            raise ValueError(f"{name} is a finite number, 0 or more, not {shown(number)!r}")
         numbers.append(float(number))
     return Price(numbers[0], numbers[1], _day(entry.get("valid_from")))
 
@@ -67,7 +76,7 @@ def _day(value: Any) -> date | None:
             return date.fromisoformat(value)
         except ValueError as error:
             raise ValueError(f"valid_from: there is no day {value}") from error
-    raise ValueError(f"valid_from is a day such as 2026-01-31, not {str(value)[:60]!r}")
+    raise ValueError(f"valid_from is a day such as 2026-01-31, not {shown(value)!r}")
 
 
 def _arguments(value: Any) -> Any:
@@ -75,13 +84,17 @@ def _arguments(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError("args are names and values, such as {pretrained: ./models/x}")
     for name, one in value.items():
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not is_text(name):
             raise ValueError("a name of an argument is text")
         if not isinstance(one, str | int | float | bool):
             raise ValueError(
                 f"{name} is a text, a number, true or false, not {type(one).__name__}; text that "
                 "looks like something else goes in quotes"
             )
+        if isinstance(one, str) and not is_text(one):
+            raise ValueError(f"{name} holds half of a character, so it is no text")
+        if isinstance(one, int) and abs(one) > _WHOLE_MOST:
+            raise ValueError(f"{name} is a whole number of more than 64 bits")
     return value
 
 
@@ -188,8 +201,10 @@ class ModelSpec(BaseModel):
     @classmethod
     def _finite_budget(cls, value: Budget) -> Budget:
         for name, limit in asdict(value).items():
-            if limit is not None and not math.isfinite(limit):
-                raise ValueError(f"{name} is {limit}, which is no finite number; leave it out")
+            if limit is not None and not _is_finite(limit):
+                raise ValueError(
+                    f"{name} is {shown(limit)}, which is no finite number; leave it out"
+                )
         return value
 
     @model_validator(mode="after")
