@@ -7,6 +7,7 @@ sorting. The memory is a file that may be lost: then every digest is computed on
 """
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
 
-DIGESTS = "digests.parquet"
+DIGESTS = "digests.json"
 """Name of the memory under the pipeline's home."""
 
 # Beyond so many models one pass over all scores is quicker than picking theirs.
@@ -72,7 +73,7 @@ def current_digests(warehouse: Warehouse, memory: Path) -> pl.DataFrame:
         found = new.join(digests, on="model_id", how="left")
         known = pl.concat([known, found.select(known.columns).cast(_SCHEMA)])
         with whole_file(memory) as stream:
-            known.write_parquet(stream)
+            stream.write(known.write_json().encode())
     return known.filter(pl.col("digest").is_not_null()).drop("mark").sort("model_id")
 
 
@@ -92,7 +93,7 @@ def _remembered(memory: Path) -> pl.DataFrame:
     if not memory.exists():
         return nothing
     try:
-        return pl.read_parquet(memory, glob=False).select(_SCHEMA.names()).cast(_SCHEMA)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return pl.DataFrame(json.loads(memory.read_bytes()), schema=_SCHEMA, orient="row")
+    except (pl.exceptions.PolarsError, OSError, ValueError, TypeError) as error:
         log.warning("%s can't be used (%s): every digest is computed anew", memory, error)
         return nothing

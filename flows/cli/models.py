@@ -125,7 +125,8 @@ def _pair(text: str) -> "tuple[str, Scalar]":
     key, sign, value = text.partition("=")
     if not sign or not key or not value:
         raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--arg")
-    if key in _TEXT_ARGUMENTS:
+    # A value that begins like this is YAML's own business, and PyYAML fails over some.
+    if key in _TEXT_ARGUMENTS or value[0] in "!&*{[":
         return key, value
     try:
         read = yaml.safe_load(value)

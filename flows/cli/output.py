@@ -45,9 +45,16 @@ def emit(frame: "pl.DataFrame", output: Format, title: str | None, most: int = 1
     if output is Format.table:
         table(frame, title, most)
     elif output is Format.json:
-        say(frame.write_json())
+        say(_hex(frame).write_json())
     else:
-        say(_flat(frame).write_csv().rstrip("\n"))
+        say(_flat(_hex(frame)).write_csv().rstrip("\n"))
+
+
+def _hex(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Bytes as hexadecimal digits: neither JSON nor CSV has any."""
+    import polars as pl
+
+    return frame.with_columns(pl.col(pl.Binary).bin.encode("hex"))
 
 
 def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":

@@ -100,6 +100,16 @@ def _reading(settings: "Settings", free: bool) -> Iterator[_Reader | None]:
         yield _Copy(settings)
 
 
+def _digests(settings: "Settings", reader: _Reader, own: Warehouse | None) -> list[tuple[Any, ...]]:
+    """Model and digest of its scores; from memory where they have not changed."""
+    if own:
+        from tasks.changed import DIGESTS, current_digests
+
+        found = current_digests(own, settings.home / DIGESTS)
+        return found.select("model_id", "digest").rows()
+    return reader.rows(f"SELECT model_id, digest FROM ({query('scores_digest')})")  # noqa: S608
+
+
 def standing(
     settings: "Settings", night: "Night | None", now: datetime, *, free: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -138,7 +148,7 @@ def standing(
                 stale["models"] += _resting(settings, own, models, now)
                 stale["models"] += _drifted(own, models)
             placed = set(reader.rows(_PLACED))
-            scores = reader.rows(f"SELECT model_id, digest FROM ({query('scores_digest')})")  # noqa: S608
+            scores = _digests(settings, reader, own)
             stale["not_placed"] = sorted(model for model, d in scores if (model, d) not in placed)
             if night and night.began_at and night.ended_at:
                 # Two times of ours, not anybody's text.

@@ -91,7 +91,7 @@ def test_what_comes_back_is_what_was_there(kept: KeptHome, tmp_path: Path) -> No
     # The row of the lease alone differs: the backup's own holding of it is over.
     after = content(settings.warehouse)
     assert {n for n in before if before[n] != after[n]} <= {"run_lease"}
-    again = {"parts/model/run-a.parquet", "digests.parquet"}  # the warehouse has what is in these
+    again = {"parts/model/run-a.parquet", "digests.json"}  # the warehouse has what is in these
     assert files(settings.home, "warehouse.duckdb", "from-backup", "runs") == {
         n: digest for n, digest in was.items() if n not in again and not n.startswith("runs/")
     }
