@@ -11,7 +11,7 @@ PYTEST_ARGS ?= -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 STAMP       := $(VENV)/.installed-$(shell cat pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench bench-eval bench-router test test-kills test-load lint format audit licences sbom clean
+.PHONY: help setup demo bench bench-eval bench-router test test-kills test-load fuzz lint format audit licences sbom clean
 
 help: ## Show these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -42,13 +42,17 @@ test: setup ## Run linters' import contract and the whole test suite
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-kills: setup ## Kill fifty nights, twenty workers and one machine of two at random instants (about 25 minutes)
+test-kills: setup ## Kill fifty nights, a thousand short loops, twenty workers and one machine of two at random instants (about 45 minutes)
 	@LOCUS_KILLS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_13_killed_at_any_instant.py tests/tasks/test_kills.py
+	@LOCUS_SHORT_KILLS=1000 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_13_short_loops.py
 	@LOCUS_POOL_MODELS=16 $(BIN)/python -m pytest tests/flows/test_pool.py
 
 test-load: setup ## 10,000 requests at rising concurrency, and 50 readers, while snapshots are published
 	@LOCUS_LOAD_REQUESTS=10000 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/flows/test_route_load.py
 	@LOCUS_READERS=50 $(BIN)/python -m pytest -o log_cli=true --log-cli-level=INFO tests/promises/test_03_readers_see_whole_snapshots.py
+
+fuzz: setup ## 100,000 hostile inputs for each way in (hours; LOCUS_FUZZ_EXAMPLES=5000, LOCUS_FUZZ_SEED=1)
+	@LOCUS_FUZZ_EXAMPLES=$${LOCUS_FUZZ_EXAMPLES:-100000} $(BIN)/python -m pytest -s tests/fuzz
 
 lint: setup ## Style (ruff), types (mypy --strict) and the import contract
 	@$(BIN)/ruff check .

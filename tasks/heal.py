@@ -10,9 +10,11 @@ from prefect.cache_policies import NO_CACHE
 
 from locus.durable import remove_leftovers
 from locus.evaluation.request import EvaluationRequest
-from locus.snapshots import CURRENT, SnapshotError, all_snapshots, current
+from locus.snapshots import CURRENT, REMOVING, SNAPSHOTS, SnapshotError, all_snapshots, current
 from locus.storage import StorageAddressError, StorageError
+from tasks.changed import DIGESTS
 from tasks.freshness import LAST_NIGHT
+from tasks.lock import note_file
 from tasks.pool import fetch_left, forget
 from tasks.record import record_parts
 from tasks.settings import Settings
@@ -39,11 +41,14 @@ def heal_interrupted(settings: Settings) -> int:
         # Only while the warehouse is open: what lies there now is no other run's that goes on.
         for half in [*_half_built(settings), *_unpublished(settings, warehouse)]:
             shutil.rmtree(half, ignore_errors=True)
-        for file in (settings.published / CURRENT, settings.home / LAST_NIGHT):
+        notes = (settings.home / LAST_NIGHT, settings.home / DIGESTS, note_file(settings))
+        for file in (settings.published / CURRENT, *notes):
             if file.parent.is_dir():
                 remove_leftovers(file)
         for run_id in warehouse.scores.open_runs():
             request_path = settings.home / "runs" / run_id / "request.json"
+            if request_path.parent.is_dir():
+                remove_leftovers(request_path)
             if request_path.exists():
                 request = EvaluationRequest.read(request_path)
                 try:
@@ -99,9 +104,11 @@ def close_flow_run(flow_run_id: str, why: str) -> bool:
 
 
 def _half_built(settings: Settings) -> list[Path]:
-    """Private folders that a killed build left behind."""
-    parents = (settings.published / "snapshots", settings.checkpoints, settings.home / "catalogue")
-    return [half for parent in parents if parent.is_dir() for half in parent.glob(".building-*")]
+    """Private folders that a killed build or removal left behind."""
+    snapshots = settings.published / SNAPSHOTS
+    parents = (snapshots, settings.checkpoints, settings.home / "catalogue")
+    built = [half for parent in parents if parent.is_dir() for half in parent.glob(".building-*")]
+    return [*built, *snapshots.glob(f"{REMOVING}*")]
 
 
 def _unpublished(settings: Settings, warehouse: Warehouse) -> list[Path]:

@@ -124,7 +124,7 @@ def lease_status(settings: Settings) -> dict[str, Any] | None:
         lease) or dead (its process, on this machine, is gone). None if nobody does.
     """
     try:
-        row = json.loads(_note_file(settings).read_text(encoding="utf-8"))
+        row = json.loads(note_file(settings).read_text(encoding="utf-8"))
         for name in ("taken_at", "heartbeat_at", "expires_at"):
             row[name] = datetime.fromisoformat(row[name])
         dead = gone(row["machine"], row["pid"], row["process_start"])
@@ -132,7 +132,7 @@ def lease_status(settings: Settings) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s can't be read: %s", _note_file(settings), error)
+        log.warning("%s can't be read: %s", note_file(settings), error)
         return None
     shown = ("what", "flow_run_id", "host", "pid", "taken_at", "heartbeat_at", "expires_at")
     state = "dead" if dead else "silent" if silent else "running"
@@ -337,7 +337,7 @@ def _give_back(settings: Settings, token: int, *, quietly: bool) -> None:
     try:
         with Warehouse.open(settings.warehouse) as warehouse:
             warehouse.leases.release(token)
-            _note_file(settings).unlink(missing_ok=True)
+            note_file(settings).unlink(missing_ok=True)
     except LeaseLostError as error:
         if not quietly:
             raise
@@ -350,7 +350,8 @@ def _give_back(settings: Settings, token: int, *, quietly: bool) -> None:
         )  # fmt: skip
 
 
-def _note_file(settings: Settings) -> Path:
+def note_file(settings: Settings) -> Path:
+    """Where it lies who holds the pipeline, for those who only want to know."""
     return settings.lock.with_suffix(".json")
 
 
@@ -361,7 +362,7 @@ def _note(settings: Settings, warehouse: Warehouse) -> None:
     """
     row = warehouse.leases.get()
     try:
-        with whole_file(_note_file(settings)) as stream:
+        with whole_file(note_file(settings)) as stream:
             stream.write((json.dumps(row, default=datetime.isoformat, indent=1) + "\n").encode())
     except OSError as error:
-        log.warning("%s couldn't be written: %s", _note_file(settings), error)
+        log.warning("%s couldn't be written: %s", note_file(settings), error)

@@ -4,6 +4,7 @@ import atexit
 import errno
 import logging
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -114,12 +115,43 @@ def main() -> None:
             raise
         from locus.gates.facts import GateFailedError
 
+        if gone := _server_gone(error):
+            say_error(gone)
+            sys.stdout.flush()
+            # Prefect's threads would go on for minutes to tell nobody what they have left to tell.
+            os._exit(EXIT_ERROR)
         known = type(error).__module__.startswith(_OURS)
         refused = _is_refused(error)
         say_error(error_line(error, known or refused) + ("; see `locus doctor`" * refused))
         if isinstance(error, GateFailedError):
             sys.exit(EXIT_GATE)
         sys.exit(EXIT_ERROR if known or refused else EXIT_DEFECT)
+
+
+def _server_gone(error: Exception) -> str | None:
+    """What to say of an error that comes of a Prefect server that can't be reached."""
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url or not _is_about(error, url):
+        return None
+    shown = re.sub(r"(?<=://)[^/@\s]+(?=@)", "(hidden)", url)
+    return (
+        f"error: the Prefect server at PREFECT_API_URL, {shown}, can't be reached. What was "
+        "finished until now is kept (`locus status`). Start that server, or unset PREFECT_API_URL, "
+        "so that every command starts its own; then run this again, it goes on from there"
+    )
+
+
+def _is_about(error: Exception, url: str) -> bool:
+    """Whether a request to a server could not be sent, or its answer not be read."""
+    if str(error).startswith("Failed to reach API at"):
+        return True
+    httpx = sys.modules.get("httpx")
+    if httpx is None or not isinstance(error, httpx.TransportError):
+        return False
+    try:
+        return str(error.request.url).startswith(url)
+    except RuntimeError:  # of no request
+        return False
 
 
 def _is_refused(error: Exception) -> bool:

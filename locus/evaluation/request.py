@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from locus.durable import whole_file
 from locus.prices import Price
 
 
@@ -113,10 +114,11 @@ class EvaluationRequest:
         return {"backend": self.backend, "args": self.args, **asdict(self.conditions)}
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write it as JSON, whole or not at all: the next run reads what a killed one has left."""
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), indent=1, default=_iso)
-        path.write_text(text + "\n", encoding="utf-8")
+        with whole_file(path) as stream:
+            stream.write((text + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationRequest":
