@@ -111,6 +111,7 @@ LONGEST = (
     "promises/test_13_killed_at_any_instant.py",
     "flows/test_serve.py",
     "flows/test_night.py",
+    "promises/test_13_short_loops.py",
     "flows/test_verbs.py",
     "flows/test_served_models.py",
     "flows/test_pool.py",

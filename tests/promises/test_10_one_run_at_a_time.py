@@ -19,6 +19,8 @@ def test_one_run_at_a_time(first_night: Pipeline, tmp_path: Path) -> None:
     first = night.start("run", "nightly")
     assert first.stderr is not None
     assert any("queries to ask" in line for line in first.stderr)
+    # It must not come to its end while the second looks, however slow the machine is.
+    os.killpg(first.pid, signal.SIGSTOP)
     second = night.locus("run", "nightly")
     assert second.returncode == 1
     assert "another run holds" in second.stderr
