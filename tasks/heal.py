@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from locus.durable import remove_leftovers
 from locus.evaluation.request import EvaluationRequest
-from locus.snapshots import CURRENT, REMOVING, SNAPSHOTS, SnapshotError, all_snapshots, current
+from locus.snapshots import CURRENT, SnapshotError, all_snapshots, current
 from locus.storage import StorageAddressError, StorageError
 from tasks.changed import DIGESTS
 from tasks.freshness import LAST_NIGHT
@@ -18,6 +18,7 @@ from tasks.lock import note_file
 from tasks.pool import fetch_left, forget
 from tasks.record import record_parts
 from tasks.settings import Settings
+from tasks.unfinished import half_made
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
@@ -39,7 +40,7 @@ def heal_interrupted(settings: Settings) -> int:
     recorded = 0
     with Warehouse.open(settings.warehouse) as warehouse:
         # Only while the warehouse is open: what lies there now is no other run's that goes on.
-        for half in [*_half_built(settings), *_unpublished(settings, warehouse)]:
+        for half in [*half_made(settings), *_unpublished(settings, warehouse)]:
             shutil.rmtree(half, ignore_errors=True)
         notes = (settings.home / LAST_NIGHT, settings.home / DIGESTS, note_file(settings))
         for file in (settings.published / CURRENT, *notes):
@@ -101,14 +102,6 @@ def close_flow_run(flow_run_id: str, why: str) -> bool:
         return False
     log.warning("flow run %s is marked as crashed: %s", found.name, why)
     return True
-
-
-def _half_built(settings: Settings) -> list[Path]:
-    """Private folders that a killed build or removal left behind."""
-    snapshots = settings.published / SNAPSHOTS
-    parents = (snapshots, settings.checkpoints, settings.home / "catalogue")
-    built = [half for parent in parents if parent.is_dir() for half in parent.glob(".building-*")]
-    return [*built, *snapshots.glob(f"{REMOVING}*")]
 
 
 def _unpublished(settings: Settings, warehouse: Warehouse) -> list[Path]:

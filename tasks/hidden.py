@@ -1,4 +1,4 @@
-"""Settings files without what must stay secret, for what leaves this machine."""
+"""Text without what must stay secret, for logs, terminals and what leaves this machine."""
 
 import re
 
@@ -14,6 +14,15 @@ _ENTRY = re.compile(
     r"""(?P<value>"[^"\n]*"|'[^'\n]*'|\[[^\]]*\]|[^\s,{}\[\]#"'=:][^,{}\n#]*)"""
 )
 _NO_SECRET = re.compile(r"[\d_.+-]+|true|false|null|~", re.IGNORECASE)
+
+
+def without_logins(text: str) -> tuple[str, int]:
+    """Text in which users and passwords in addresses hide.
+
+    Returns:
+        The text, and how many were hidden.
+    """
+    return _CREDENTIALS.subn(HIDDEN, text)
 
 
 def without_secrets(text: str) -> tuple[str, int]:
@@ -35,5 +44,5 @@ def without_secrets(text: str) -> tuple[str, int]:
         return f'{found["name"]}{found["between"]}"{HIDDEN}"'
 
     shown = _ENTRY.sub(hide, text)
-    shown, more = _CREDENTIALS.subn(HIDDEN, shown)
+    shown, more = without_logins(shown)
     return shown, hidden + more

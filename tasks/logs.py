@@ -22,13 +22,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tasks.hidden import HIDDEN, without_logins
 from tasks.settings import Settings
 
 LOGGERS = ("locus", "warehouse")
 KEEP_DAYS = 30
 # A traceback or an answer that a message quotes may be of any length.
 LONGEST = 20_000
-HIDDEN = "(hidden)"
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
 _NAME = re.compile(r"pipeline-(\d{4}-\d{2}-\d{2})\.jsonl")
@@ -36,7 +36,6 @@ _SECRET_NAME = re.compile(
     r"(key|token|secret|passw[a-z]*|credential|auth_string)s?(_|$)", re.IGNORECASE
 )
 _SECRET_LEAST = 8  # characters; what is shorter is a word like "true"
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 _ids: ContextVar[Mapping[str, str]] = ContextVar("locus_log_ids")
 
@@ -158,7 +157,7 @@ def _clean(row: dict[str, Any]) -> dict[str, Any]:
 def _hide(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-    return _CREDENTIALS.sub(HIDDEN, text)
+    return without_logins(text)[0]
 
 
 def _flow_run() -> dict[str, str]:

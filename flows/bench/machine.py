@@ -5,10 +5,11 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from locus.machine import cpu_name
 
 _PACKAGES = (
     "locus-map", "numpy", "scipy", "torch", "transformers", "sentence-transformers", "duckdb",
@@ -20,7 +21,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def machine() -> dict[str, Any]:
     """Processor, cores, memory in GB, GPU, system, load, and threads that the environment sets."""
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count() or 1,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": _gpu(),
@@ -39,15 +40,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpu(asked: Sequence[str] = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")) -> str:

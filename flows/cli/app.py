@@ -4,7 +4,6 @@ import atexit
 import errno
 import logging
 import os
-import re
 import sys
 from typing import Annotated
 
@@ -133,7 +132,9 @@ def _server_gone(error: Exception) -> str | None:
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url or not _is_about(error, url):
         return None
-    shown = re.sub(r"(?<=://)[^/@\s]+(?=@)", "(hidden)", url)
+    from tasks.hidden import without_logins
+
+    shown, _ = without_logins(url)
     return (
         f"error: the Prefect server at PREFECT_API_URL, {shown}, can't be reached. What was "
         "finished until now is kept (`locus status`). Start that server, or unset PREFECT_API_URL, "

@@ -16,12 +16,12 @@ from locus.publication.emit.files import write_emitted
 from locus.publication.limits import DEFINITIONS
 from locus.publication.page import write_report
 from locus.publication.routing import Routing, route
+from locus.report.cards import STAND_INS
 from locus.routing import predictor as predictors
 from locus.routing.quality import Quality, expected_calibration_error, routing_quality
 from locus.routing.table import as_json
 
 SCHEMA_FILE = "table.schema.json"
-STAND_INS = 5
 NEIGHBOURS = 10
 # Above this many models only each model's nearest pairs are published: all pairs of 2,277 models
 # are 2.6 million rows that nobody reads.

@@ -4,15 +4,13 @@ Two thousand models in nine buckets are 18,000 ranks. They travel deflated, as b
 unpacked when the first card is opened; everything else on a card is in the page's tables already.
 """
 
-import base64
 import json
-import zlib
 from typing import Any
 
 import polars as pl
 
 from locus.report.digits import significant, thousandths
-from locus.report.tidy import REAL, TEXT
+from locus.report.tidy import REAL, TEXT, deflated
 
 FACTS: dict[str, pl.DataType] = {
     "model_id": TEXT,
@@ -76,7 +74,8 @@ def pack_cards(
             f"With {at.height:,} models a card shows ranks in the first {shown.height} of "
             f"{sizes.height} buckets; routing/table.parquet has all of them."
         )
-    return {"packed": _deflated(content), "stand_ins": STAND_INS}, cap
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return {"packed": deflated(text), "stand_ins": STAND_INS}, cap
 
 
 def _ranked(rows: pl.DataFrame) -> list[list[int | None]]:
@@ -104,8 +103,3 @@ def _short(revision: str | None) -> str | None:
     if revision is None or len(revision) < 40 or not set(revision) <= set("0123456789abcdef"):
         return revision
     return revision[:_SHA_SHOWN]
-
-
-def _deflated(content: dict[str, Any]) -> str:
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")

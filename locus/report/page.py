@@ -12,7 +12,6 @@ hash of its source is listed. Everything else stays plain: the tables need no un
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -30,6 +29,7 @@ from locus.report.figures import heat_map, model_map
 from locus.report.layouts import NAMES, WORDS, pack_layouts
 from locus.report.payload import RANKS, pack
 from locus.report.since import in_words
+from locus.report.tidy import deflated
 from locus.routing.table import MONEY_MARGIN
 from locus.similarity import distance_agreement_correlation
 
@@ -142,8 +142,7 @@ def _plotly() -> str:
 
 @cache
 def _packed_plotly() -> str:
-    """Plotly's source in zlib's format, as base64: letters that no page can trip over."""
-    return base64.b64encode(zlib.compress(_plotly().encode("utf-8"), 9)).decode("ascii")
+    return deflated(_plotly())
 
 
 @cache

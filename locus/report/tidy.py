@@ -1,6 +1,8 @@
 """Frames and text as the report shows them: known columns, nothing invisible, nothing infinite."""
 
+import base64
 import re
+import zlib
 from collections.abc import Mapping
 
 import polars as pl
@@ -52,3 +54,8 @@ def tidy(
     return cast.with_columns(
         pl.when(pl.col(column).is_finite()).then(pl.col(column)) for column in reals
     )
+
+
+def deflated(text: str) -> str:
+    """Text in zlib's format, as base64: letters that no page can trip over."""
+    return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")

@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from statistics import NormalDist, median
 from typing import Any
 
@@ -35,6 +34,7 @@ from locus.bank import Array, Queries
 from locus.embedding.calibration import Calibration
 from locus.embedding.textmap import Floats, TextMap
 from locus.encoding.surface import SURFACE
+from locus.machine import cpu_name
 from locus.routing.attention_predictor import AttentionPredictor
 from locus.routing.factor_predictor import FactorPredictor
 from locus.routing.policy import Policy, choose
@@ -254,7 +254,7 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
     rows = [compare(kind, m, options, tell) for m in POOLS for kind in ("factors", "attention")]
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_cpu()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}",
         "load": [load, os.getloadavg()[0]],
         "versions": {"python": platform.python_version(), "numpy": version("numpy")},
         "threads": options.threads,
@@ -263,16 +263,6 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
         "repetitions": options.repetitions,
         "pools": rows,
     }
-
-
-def _cpu() -> str:
-    """Name of the processor, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def table(result: Mapping[str, Any]) -> str:

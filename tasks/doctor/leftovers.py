@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from locus.snapshots import REMOVING, SNAPSHOTS
 from tasks.settings import Settings
+from tasks.unfinished import half_made
 
-BUILDING = ".building-"
 RESTORING = ".restoring-"
 
 # `locus.durable.whole_file` writes under such a name: a dot, the file's stem, eight characters. A
@@ -42,10 +41,7 @@ def remove(path: Path) -> None:
 
 
 def _folders(settings: Settings) -> Iterator[Path]:
-    snapshots = settings.published / SNAPSHOTS
-    yield from snapshots.glob(f"{REMOVING}*")
-    for parent in (snapshots, settings.checkpoints, settings.home / "catalogue"):
-        yield from parent.glob(f"{BUILDING}*")
+    yield from half_made(settings)
     yield from settings.home.parent.glob(f"{settings.home.name}{RESTORING}*")
 
 

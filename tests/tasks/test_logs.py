@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from tasks.logs import HIDDEN, KEEP_DAYS, LOGGERS, LONGEST, keep_log, log_ids
+from tasks.hidden import HIDDEN
+from tasks.logs import KEEP_DAYS, LOGGERS, LONGEST, keep_log, log_ids
 from tasks.settings import Settings
 
 HOSTILE = 'a"\n{"level": "FORGED"}\u202e\x1b[31m\udc80'
