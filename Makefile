@@ -20,9 +20,10 @@ setup: $(STAMP) ## Create .venv and install everything (about 2 minutes the firs
 
 $(STAMP): pyproject.toml $(CONSTRAINTS) constraints/sdks.txt constraints/tested.txt
 	@echo "==> setting up $(VENV) with $(CONSTRAINTS) (2-3 minutes the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Without Debian's python3-venv an environment is left half made: it has no pip.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c $(CONSTRAINTS) -e '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --use-pep517 -c $(CONSTRAINTS) -e '.[dev]'
 	@rm -f $(VENV)/.installed-* && touch $@
 	@echo "==> installed"
 
