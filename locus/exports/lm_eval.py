@@ -17,9 +17,10 @@ import polars as pl
 from locus.exports.answers import UNKNOWN_VERSION, UNNAMED_METRIC, ExportFile, Group, groups
 from locus.exports.names import harness_name, task_names
 from locus.imports.bundle import is_revision
+from locus.imports.lm_eval_documents import SOURCE_ID_KEYS
 from locus.imports.lm_eval_metrics import as_score
+from locus.imports.lm_eval_records import RECORD_KEYS
 from locus.imports.lm_eval_results import local_name, redacted_args
-from locus.imports.lm_eval_samples import RECORD_KEYS, SOURCE_ID_KEYS
 from locus.imports.lm_eval_text import options_of, question_text
 
 _WROTE_NOTHING = (None, "", "None")

@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from locus import ids
 from locus.imports.bundle import SCHEMAS, ImportBundle, build_frame, org_of
+from locus.imports.lm_eval_documents import Document
 from locus.imports.lm_eval_metrics import Choice
 from locus.imports.lm_eval_results import ResultsFile
-from locus.imports.lm_eval_samples import SamplesFile
+from locus.imports.lm_eval_samples import SamplesFile, metrics_json
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,34 @@ class Log:
     samples: SamplesFile
 
 
+class ScoreRows:
+    """The rows of the frame `scores` that one samples file makes.
+
+    Attributes:
+        log: the file.
+        run_id: the evaluation run that they are booked under.
+        metric: the metric that is the score.
+        filter: the filter that it is of.
+        documents: whose scores they are.
+        statuses, scores: of the same length.
+    """
+
+    def __init__(self, log: Log, run_id: str, metric: str, filter_name: str) -> None:
+        self.log, self.run_id = log, run_id
+        self.metric, self.filter = metric, filter_name
+        self.documents: list[Document] = []
+        self.statuses: list[str] = []
+        self.scores: list[float | None] = []
+
+    def add(self, document: Document, status: str, score: float | None) -> None:
+        """Add a row."""
+        self.documents.append(document)
+        self.statuses.append(status)
+        self.scores.append(score)
+
+
 def build_bundle(
-    logs: list[Log],
-    choices: dict[str, Choice | None],
-    scores: list[dict[str, Any]],
-    moment: datetime,
+    logs: list[Log], choices: dict[str, Choice | None], scores: list[ScoreRows], moment: datetime
 ) -> ImportBundle:
     """The frames of an import.
 
@@ -49,24 +72,23 @@ def build_bundle(
         scores: rows of the frame `scores`; queries without one are left out.
         moment: the time of the import.
     """
-    scored = {row["query_id"] for row in scores}
     used = [log for log in logs if choices[log.task] is not None]
     return ImportBundle(
         models=_frame("models", _model_rows(used, moment), ["model_id"]),
         revisions=_frame("revisions", _revision_rows(used, moment), ["model_id", "revision"]),
         tasks=_frame("tasks", _task_rows(used, choices, moment), ["task", "task_version"]),
-        queries=_frame("queries", _query_rows(used, scored, moment), ["query_id"]),
-        scores=_frame("scores", scores, None),
+        queries=_query_frame(used, scores, moment),
+        scores=pl.concat([_score_frame(rows) for rows in scores]),
         settings={"format": "lm-eval", "runs": _settings(used)},
     )
 
 
-def _frame(name: str, rows: list[dict[str, Any]], key: list[str] | None) -> pl.DataFrame:
+def _frame(name: str, rows: list[dict[str, Any]], key: list[str]) -> pl.DataFrame:
     """Rows as a frame; of several with the same key, the first."""
     names = list(rows[0]) if rows else []
     schema = {column: SCHEMAS[name][column] for column in names if column in SCHEMAS[name]}
     frame = build_frame(name, pl.DataFrame(rows, schema=schema))
-    return frame if key is None else frame.unique(key, keep="first", maintain_order=True)
+    return frame.unique(key, keep="first", maintain_order=True)
 
 
 def _model_rows(logs: list[Log], moment: datetime) -> list[dict[str, Any]]:
@@ -126,25 +148,72 @@ def _task_rows(
     return rows
 
 
-def _query_rows(logs: list[Log], scored: set[str], moment: datetime) -> list[dict[str, Any]]:
-    return [
+def _query_frame(logs: list[Log], scores: list[ScoreRows], moment: datetime) -> pl.DataFrame:
+    """The questions that were scored, each by the first document that asks it."""
+    left = {document.query_id for rows in scores for document in rows.documents}
+    frames = []
+    for log in logs:
+        asked = []
+        for document in log.samples.documents:
+            if document.query_id in left:
+                left.discard(document.query_id)
+                asked.append(document)
+        columns = _columns(asked, "queries")
+        columns["choices"] = _lists([document.options for document in asked])
+        frames.append(
+            build_frame(
+                "queries",
+                pl.DataFrame(columns).with_columns(
+                    task=pl.lit(log.task),
+                    task_version=pl.lit(log.version),
+                    added_at=pl.lit(moment),
+                ),
+            )
+        )
+    return pl.concat(frames)
+
+
+def _score_frame(rows: ScoreRows) -> pl.DataFrame:
+    columns = _columns(rows.documents, "scores")
+    columns["status"] = pl.Series(rows.statuses, dtype=pl.String)
+    columns["score"] = pl.Series(rows.scores, dtype=pl.Float64)
+    columns["metrics"] = pl.Series(map(metrics_json, rows.documents), dtype=pl.String)
+    return build_frame(
+        "scores",
+        pl.DataFrame(columns).with_columns(
+            run_id=pl.lit(rows.run_id),
+            model_id=pl.lit(rows.log.run.model_id),
+            revision=pl.lit(rows.log.run.revision),
+            metric=pl.lit(rows.metric),
+            filter=pl.lit(rows.filter),
+            scored_at=pl.lit(rows.log.run.time),
+        ),
+    )
+
+
+def _columns(documents: list[Document], name: str) -> dict[str, pl.Series]:
+    """What documents and a frame have in common and is text."""
+    fields = list(zip(*documents, strict=True)) or [()] * len(Document._fields)
+    return {
+        field: pl.Series(values, dtype=pl.String)
+        for field, values in zip(Document._fields, fields, strict=True)
+        if field != "metrics" and SCHEMAS[name].get(field) == pl.String
+    }
+
+
+def _lists(values: list[list[str] | None]) -> pl.Series:
+    """Lists of text, of which none is empty, as one column."""
+    # Polars makes a column of each list first; pyarrow, asked for the same, loads pandas.
+    flat = pl.DataFrame(
         {
-            "query_id": document.query_id,
-            "task": log.task,
-            "task_version": log.version,
-            "category": document.category,
-            "split": ids.split_of(document.query_id),
-            "text": document.text,
-            "choices": document.options,
-            "target": document.target,
-            "doc": document.doc,
-            "source_id": document.source_id,
-            "added_at": moment,
-        }
-        for log in logs
-        for document in log.samples.documents
-        if document.query_id in scored
-    ]
+            "row": [row for row, texts in enumerate(values) for _ in texts or ()],
+            "texts": [text for texts in values for text in texts or ()],
+        },
+        schema={"row": pl.Int64, "texts": pl.String},
+    )
+    lists = flat.group_by("row", maintain_order=True).agg("texts")
+    rows = pl.DataFrame({"row": pl.int_range(len(values), eager=True)})
+    return rows.join(lists, on="row", how="left", maintain_order="left").get_column("texts")
 
 
 def _settings(logs: list[Log]) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from locus.imports.bundle import (
     TASK_RULE,
@@ -21,8 +20,10 @@ from locus.imports.bundle import (
     now_utc,
     visible,
 )
-from locus.imports.lm_eval_frames import Log, Run, build_bundle
+from locus.imports.lm_eval_documents import About
+from locus.imports.lm_eval_frames import Log, Run, ScoreRows, build_bundle
 from locus.imports.lm_eval_metrics import Choice, choose, document_score
+from locus.imports.lm_eval_parts import in_parts
 from locus.imports.lm_eval_results import (
     RESULTS_NAME,
     SAMPLES_NAME,
@@ -31,9 +32,12 @@ from locus.imports.lm_eval_results import (
     read_results,
     stamp_time,
 )
-from locus.imports.lm_eval_samples import metrics_json, read_samples
+from locus.imports.lm_eval_samples import read_samples
 
 UNKNOWN_VERSION = "?"
+
+# query id -> where it was scored, the status and the score
+_Taken = dict[str, tuple[str, str, float | None]]
 
 
 @dataclass
@@ -107,29 +111,35 @@ def _read_files(run: _Reading) -> list[Log]:
             place, place, "no samples_<task>_<timestamp>.jsonl: run lm-eval with --log_samples"
         )
     _check_one_model(run, [r for by_stamp in results.values() for r in by_stamp.values()])
+    abouts = {
+        path: _about(task, _results_of(results, path, stamp)) for path, task, stamp in samples
+    }
     logs = []
-    for path, task, stamp in samples:
-        name = _relative(run, path)
-        if len(task) > 200 or not task.isprintable():
-            run.problems.add(name, task, f"task: {TASK_RULE}")
-            continue
-        said = _results_of(results, path.parent, stamp)
-        version = said.versions.get(task, UNKNOWN_VERSION) if said else UNKNOWN_VERSION
-        read_file = read_samples(
-            path,
-            name,
-            run.problems,
-            task=task,
-            version=version,
-            filters=said.filters(task) if said else [],
-            output_type=said.output_type(task) if said else None,
-        )
-        known = _run_of(run, path, name, stamp, said)
-        if known is not None:
-            logs.append(Log(task, version, known, read_file))
-            if read_file.n_repeated:
-                run.note(f"{name}: {read_file.n_repeated} repeated records collapsed")
+    fit = [(path, about) for path, about in abouts.items() if _is_task(about.task)]
+    with in_parts(fit) as reader:
+        for path, task, stamp in samples:
+            name = _relative(run, path)
+            if not _is_task(task):
+                run.problems.add(name, task, f"task: {TASK_RULE}")
+                continue
+            said = _results_of(results, path, stamp)
+            filters = said.filters(task) if said else []
+            read_file = read_samples(reader.read(path), name, run.problems, filters)
+            known = _run_of(run, path, name, stamp, said)
+            if known is not None:
+                logs.append(Log(task, abouts[path].version, known, read_file))
+                if read_file.n_repeated:
+                    run.note(f"{name}: {read_file.n_repeated} repeated records collapsed")
     return logs
+
+
+def _is_task(name: str) -> bool:
+    return len(name) <= 200 and name.isprintable()
+
+
+def _about(task: str, said: ResultsFile | None) -> About:
+    version = said.versions.get(task, UNKNOWN_VERSION) if said else UNKNOWN_VERSION
+    return About(task, version, said.output_type(task) if said else None)
 
 
 def _files(run: _Reading) -> list[Path]:
@@ -150,11 +160,12 @@ def _relative(run: _Reading, path: Path) -> str:
 
 
 def _results_of(
-    results: dict[Path, dict[str, ResultsFile]], folder: Path, stamp: str
+    results: dict[Path, dict[str, ResultsFile]], path: Path, stamp: str
 ) -> ResultsFile | None:
     """The results file of the same run: same timestamp, same folder, else the only one anywhere."""
-    if stamp in results.get(folder, {}):
-        return results[folder][stamp]
+    here = results.get(path.parent, {})
+    if stamp in here:
+        return here[stamp]
     elsewhere = [by_stamp[stamp] for by_stamp in results.values() if stamp in by_stamp]
     return elsewhere[0] if len(elsewhere) == 1 else None
 
@@ -256,51 +267,40 @@ def _choose_metrics(
 
 def _score_rows(
     run: _Reading, logs: list[Log], choices: dict[str, Choice | None], run_id: str
-) -> list[dict[str, Any]]:
+) -> list[ScoreRows]:
     """One row for every (model revision, query, time), in the order of the files."""
-    rows: dict[tuple[str, str, str, datetime], dict[str, Any]] = {}
-    files: dict[tuple[str, str, str, datetime], str] = {}
+    parts = []
+    taken: dict[tuple[str, str, datetime], _Taken] = {}
     same_question = 0
     for log in logs:
         choice = choices[log.task]
         if choice is None:
             continue
         name = choice.filter or (log.samples.filters[0] if log.samples.filters else "none")
+        rows = ScoreRows(log, run_id, choice.metric, name)
+        before = taken.setdefault((log.run.model_id, log.run.revision, log.run.time), {})
         for document in log.samples.documents:
-            item = f"task {log.task}, doc_id {visible(document.doc_id, 60)}"
             status, score, reason = document_score(document, choice.metric, name)
-            if reason:
-                line = document.lines.get(name, document.line)
-                run.problems.add(log.samples.file, item, reason, line)
-                continue
-            row = {
-                "run_id": run_id,
-                "model_id": log.run.model_id,
-                "revision": log.run.revision,
-                "query_id": document.query_id,
-                "status": status,
-                "score": score,
-                "metric": choice.metric,
-                "filter": name,
-                "metrics": metrics_json(document),
-                "response": document.response,
-                **document.hashes,
-                "scored_at": log.run.time,
-            }
-            key = (log.run.model_id, log.run.revision, document.query_id, log.run.time)
-            if key not in rows:
-                rows[key], files[key] = row, log.samples.file
-            elif files[key] == log.samples.file:
-                same_question += 1
-            elif (rows[key]["status"], rows[key]["score"]) != (status, score):
-                run.problems.add(
-                    log.samples.file,
-                    item,
-                    f"{files[key]} has another score for the same model, query and time",
-                    document.line,
-                )
+            if reason is None:
+                earlier = before.get(document.query_id)
+                if earlier is None:
+                    before[document.query_id] = (log.samples.file, status, score)
+                    rows.add(document, status, score)
+                    continue
+                file, *said = earlier
+                if file == log.samples.file:
+                    same_question += 1
+                    continue
+                if said == [status, score]:
+                    run.note(f"{log.samples.file}: the same run is also in {file}")
+                    continue
+                reason = f"{file} has another score for the same model, query and time"
+                line = document.line
             else:
-                run.note(f"{log.samples.file}: the same run is also in {files[key]}")
+                line = document.lines.get(name, document.line)
+            item = f"task {log.task}, doc_id {visible(document.doc_id, 60)}"
+            run.problems.add(log.samples.file, item, reason, line)
+        parts.append(rows)
     if same_question:
         run.note(f"{same_question} documents ask what another of the same file asks: the first won")
-    return list(rows.values())
+    return [rows for rows in parts if rows.documents]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from locus.imports.lm_eval_samples import Document
+from locus.imports.lm_eval_documents import Document
 
 # In the order of preference where the task's configuration does not decide.
 PREFERRED = (
@@ -50,18 +50,19 @@ def choose(
         # A filter's name may hold a comma, a metric's does not.
         metric, _, name = wanted.partition(",")
         return Choice(metric, name or None), []
-    logged: dict[str, None] = {}
-    fit: dict[str, list[bool]] = {}
+    logged: dict[str, int] = {}
+    fit: dict[str, int] = {}
     for document in documents:
         for metrics in document.metrics.values():
             for metric, value in metrics.items():
-                logged.setdefault(metric)
-                fit.setdefault(metric, []).append(as_score(value) is not None)
+                logged[metric] = logged.get(metric, 0) + 1
+                if as_score(value) is not None:
+                    fit[metric] = fit.get(metric, 0) + 1
     order = _order(list(listed), logged)
     passed: list[str] = []
     for metric in order:
         # One broken value does not unseat a metric: it is a problem of its line.
-        if any(fit[metric]) and 2 * sum(fit[metric]) >= len(fit[metric]):
+        if 2 * fit.get(metric, 0) >= logged[metric]:
             return Choice(metric), passed
         passed.append(metric)
     return None, passed
@@ -81,11 +82,8 @@ def _order(listed: list[str], logged: Iterable[str]) -> list[str]:
 
 def as_score(value: Any) -> float | None:
     """``value`` as a score within [0, 1]; None if it is not one."""
-    if isinstance(value, bool):
-        return float(value)
-    if isinstance(value, int | float) and 0 <= value <= 1:
-        return float(value)
-    return None
+    # A truth value is a number too.
+    return float(value) if isinstance(value, (float, int)) and 0 <= value <= 1 else None
 
 
 def document_score(

@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from locus.imports.bundle import ProblemLog, is_revision
+from locus.imports.lm_eval_records import is_shallow, repair
 
 _TIMESTAMP = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d{1,6})?"
 SAMPLES_NAME = re.compile(rf"samples_(?P<task>.+)_(?P<stamp>{_TIMESTAMP})\.jsonl", re.DOTALL)
@@ -233,28 +234,6 @@ def _redact(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return _SECRET_VALUE.sub(REDACTED, value) if isinstance(value, str) else value
-
-
-def repair(value: Any) -> Any:
-    """``value`` with lone surrogates, which are no text, replaced by U+FFFD."""
-    if isinstance(value, str):
-        if value.isascii():
-            return value
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [repair(item) for item in value]
-    if isinstance(value, dict):
-        return {repair(key): repair(item) for key, item in value.items()}
-    return value
-
-
-def is_shallow(value: object, levels: int = 64) -> bool:
-    """Whether ``value`` is nested at most ``levels`` deep, so that recursion over it is safe."""
-    if isinstance(value, dict):
-        return levels > 0 and all(is_shallow(item, levels - 1) for item in value.values())
-    if isinstance(value, list):
-        return levels > 0 and all(is_shallow(item, levels - 1) for item in value)
-    return True
 
 
 def local_name(name: str) -> str | None:

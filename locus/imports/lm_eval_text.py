@@ -6,7 +6,8 @@ text is the question alone, because it is what a query is encoded and compared b
 
 import json
 import re
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 # Names under which documents keep the question, in the order in which they are tried.
 _QUESTION = (
@@ -35,6 +36,10 @@ _SERIES = (
 )
 _TAIL_MAX = 4_000
 _TAIL_MIN = 24
+_LABELS = tuple(f"{chr(65 + number)}. " for number in range(26))
+_NEAR = 200  # characters
+_SCALARS = {str, int, float}
+_ONLY_TEXT = {str}
 
 
 def prompt_text(argument: object) -> str:
@@ -75,14 +80,13 @@ def options_of(doc: object, continuations: list[str]) -> list[str] | None:
         continuations: what the model was asked to rate, in order; empty if it was not.
     """
     if isinstance(doc, dict):
-        for key in _OPTIONS:
-            found = _option_list(doc.get(key))
+        fields = _fields(tuple(doc))
+        for key in fields.options:
+            found = _option_list(doc[key])
             if found:
                 return found
-        for names in _SERIES:
-            if len(doc.keys() & names) < 2:
-                continue
-            values = [doc[name] for name in names if _is_scalar(doc.get(name))]
+        for names in fields.series:
+            values = [doc[name] for name in names if type(doc.get(name)) in _SCALARS]
             if len(values) >= 2 and all(str(value).strip() for value in values[:2]):
                 return [str(value) for value in values]
     rated = [text.strip() for text in continuations]
@@ -96,13 +100,12 @@ def _option_list(value: object) -> list[str] | None:
     if isinstance(value, dict):
         inner = value.get("text", value.get("choices"))
         value = inner if isinstance(inner, list) else list(value.values())
-    if not isinstance(value, list) or len(value) < 2 or not all(_is_scalar(v) for v in value):
+    if not isinstance(value, list) or len(value) < 2:
         return None
-    return [str(item) for item in value]
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+    kinds = set(map(type, value))
+    if kinds == _ONLY_TEXT:
+        return value
+    return list(map(str, value)) if kinds <= _SCALARS else None
 
 
 def question_text(doc: object, prompt: str, options: list[str] | None) -> str:
@@ -112,10 +115,8 @@ def question_text(doc: object, prompt: str, options: list[str] | None) -> str:
     If none is, but the end of the prompt is in such a field (the field holds the answer too), it is
     that end; else the first such field; else the end of the prompt.
     """
-    fields = {key.lower(): text for key, text in _texts(doc)}
-    candidates = [fields[name] for name in _QUESTION if name in fields]
-    flat = None
-    question = next((text for text in candidates if text.strip() in prompt), None)
+    candidates, others = _asked(doc)
+    question = _first_in(prompt, candidates)
     if question is None and candidates:
         flat = _flat(prompt)
         question = next((text for text in candidates if _flat(text) in flat), None)
@@ -123,23 +124,75 @@ def question_text(doc: object, prompt: str, options: list[str] | None) -> str:
         tail = prompt_tail(prompt)
         inside = tail and any(_flat(tail) in _flat(text) for text in candidates)
         question = tail if inside or not candidates else candidates[0]
-    context = [
-        fields[name].strip()
-        for name in _CONTEXT
-        if name in fields and fields[name].strip() in prompt and fields[name] not in question
-    ]
-    lines = [*context, question.strip()]
-    for number, option in enumerate(options or []):
-        lines.append(f"{chr(65 + number) if number < 26 else number + 1}. {option}")
-    return "\n".join(line for line in lines if line)
+    lines = [text.strip() for text in others if text.strip() in prompt and text not in question]
+    if bare := question.strip():
+        lines.append(bare)
+    for number, option in enumerate(options or ()):
+        label = _LABELS[number] if number < len(_LABELS) else f"{number + 1}. "
+        lines.append(label + option)
+    return "\n".join(lines)
 
 
-def _texts(doc: object) -> list[tuple[str, str]]:
+class _Fields(NamedTuple):
+    """Which fields of a document may say what was asked.
+
+    Attributes:
+        questions, contexts: for every usual name the fields that have it, whatever their case, the
+            last one first.
+        options: those that may hold all options.
+        series: names of which each may hold one option.
+    """
+
+    questions: list[list[str]]
+    contexts: list[list[str]]
+    options: list[str]
+    series: list[tuple[str, ...]]
+
+
+@lru_cache(maxsize=16)
+def _fields(keys: tuple[str, ...]) -> _Fields:
+    # All documents of a task have the same keys.
+    by_name: dict[str, list[str]] = {}
+    for key in reversed(keys):
+        by_name.setdefault(key.lower(), []).append(key)
+    return _Fields(
+        [by_name[name] for name in _QUESTION if name in by_name],
+        [by_name[name] for name in _CONTEXT if name in by_name],
+        [name for name in _OPTIONS if name in keys],
+        [names for names in _SERIES if len(set(keys).intersection(names)) >= 2],
+    )
+
+
+def _asked(doc: object) -> tuple[list[str], list[str]]:
+    """The texts of a document that may be its question, and those it may refer to, in order."""
     if isinstance(doc, str):
-        return [("text", doc)] if doc.strip() else []
+        return ([doc] if doc.strip() else []), []
     if not isinstance(doc, dict):
-        return []
-    return [(key, value) for key, value in doc.items() if isinstance(value, str) and value.strip()]
+        return [], []
+    fields = _fields(tuple(doc))
+    return _texts(doc, fields.questions), _texts(doc, fields.contexts)
+
+
+def _texts(doc: dict[str, Any], fields: list[list[str]]) -> list[str]:
+    """Of each of the ``fields`` the first text that is not blank."""
+    texts = []
+    for keys in fields:
+        for key in keys:
+            text = doc[key]
+            if isinstance(text, str) and text.strip():
+                texts.append(text)
+                break
+    return texts
+
+
+def _first_in(prompt: str, texts: list[str]) -> str | None:
+    """The first of ``texts`` that is in the prompt."""
+    for text in texts:
+        bare = text.strip()
+        # What is asked is at the end, mostly, and searching a long text for a long one takes long.
+        if bare in prompt[-len(bare) - _NEAR :] or bare in prompt:
+            return text
+    return None
 
 
 def _flat(text: str) -> str:
