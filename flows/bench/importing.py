@@ -42,7 +42,7 @@ def rows(size: Size, folder: Path, say: Say) -> Iterator[Row]:
 
 def _logs(n: int, folder: Path, repeats: int, say: Say) -> Iterator[Row]:
     say(f"writing logs of {n} documents")
-    files = _write_logs(folder / "logs", n)
+    files = write_logs(folder / "logs", n)
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     say(f"importing {size_mb:.0f} MB of logs")
     fresh = count()
@@ -73,7 +73,7 @@ def _logs(n: int, folder: Path, repeats: int, say: Say) -> Iterator[Row]:
 def _matrix(n: int, folder: Path, repeats: int, say: Say) -> Iterator[Row]:
     n_queries = 1_000
     say(f"writing and importing a matrix of {n} scores")
-    _write_matrix(folder / "matrix", n // n_queries, n_queries)
+    write_matrix(folder / "matrix", n // n_queries, n_queries)
     fresh = count()
     path = folder / "matrix" / "scores.parquet"
     ours, peer = in_turns(
@@ -89,12 +89,17 @@ def _matrix(n: int, folder: Path, repeats: int, say: Say) -> Iterator[Row]:
     )
 
 
-def _import(folder: Path, kind: Kind, source: str, number: int) -> None:
-    """Into a warehouse that is made before, so that this is no part of many an import."""
-    settings = Settings(home=folder / f"home-{source}-{number}")
+def new_home(folder: Path, name: str) -> Settings:
+    """A home with an empty warehouse."""
+    settings = Settings(home=folder / name)
     settings.home.mkdir(parents=True)
     with Warehouse.open(settings.warehouse):
         pass
+    return settings
+
+
+def _import(folder: Path, kind: Kind, source: str, number: int) -> None:
+    settings = new_home(folder, f"home-{source}-{number}")
     import_folder(settings, kind, folder / source)
     settings.warehouse.unlink()
 
@@ -119,7 +124,7 @@ def _plain(scores: Path, db: Path) -> None:
         con.execute("INSERT INTO score BY NAME FROM read_parquet(?)", [str(scores)])
 
 
-def _write_logs(folder: Path, n: int) -> list[Path]:
+def write_logs(folder: Path, n: int) -> list[Path]:
     """Two tasks of n / 2 documents each, and the results file of their run."""
     folder.mkdir(parents=True)
     draw = Random(0)  # noqa: S311  no secret
@@ -209,7 +214,8 @@ def _hashes(doc: dict[str, Any], prompt: str, target: str) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def _write_matrix(folder: Path, n_models: int, n_queries: int) -> None:
+def write_matrix(folder: Path, n_models: int, n_queries: int) -> None:
+    """A folder that `locus import matrix` takes, of six benchmarks."""
     folder.mkdir(parents=True)
     models = pl.DataFrame({"model_id": [f"org{i % 40}/model-{i}" for i in range(n_models)]})
     queries = pl.DataFrame(
