@@ -12,7 +12,7 @@ import polars as pl
 from locus.bank import Array, Bank, Queries
 from locus.embedding.factors import FactorPlacement
 from locus.embedding.maps import FactorMap
-from locus.encoding import DEFAULT_ENCODER, TextEncoder, encoder_identity
+from locus.encoding import DEFAULT_ENCODER, Precision, TextEncoder, encoder_identity
 from locus.encoding.surface import surface
 from locus.publication.build import build
 from locus.publication.content import SnapshotContent
@@ -34,15 +34,20 @@ class _Encoded:
 
 
 @cache
-def _encoded() -> _Encoded:
+def _encoded(precision: Precision) -> _Encoded:
     pairs = [(f.format(a=i + 2, b=3 * i + 4), t) for i in range(EACH) for t, f in TASKS.items()]
     texts, task = [text for text, _ in pairs], [name for _, name in pairs]
-    phi = TextEncoder().encode(texts)
-    return _Encoded(texts, task, phi, encoder_identity(DEFAULT_ENCODER))
+    phi = TextEncoder(precision=precision).encode(texts)
+    return _Encoded(texts, task, phi, encoder_identity(DEFAULT_ENCODER, precision))
 
 
 def publish_small(
-    published: Path, *, each: int = 4, current: bool = True, endpoints: Sequence[Endpoint] = ()
+    published: Path,
+    *,
+    each: int = 4,
+    current: bool = True,
+    endpoints: Sequence[Endpoint] = (),
+    precision: Precision = "float32",
 ) -> Snapshot:
     """Publish ``each`` models that know sums (``sums/m0`` ...) and as many that know capitals.
 
@@ -53,8 +58,9 @@ def publish_small(
         each: models of a kind.
         current: whether readers shall see it.
         endpoints: addresses of models.
+        precision: of the sentence encoder.
     """
-    made = _encoded()
+    made = _encoded(precision)
     ids = [f"{task}/m{i}" for task in TASKS for i in range(each)]
     own = np.repeat(np.arange(len(TASKS)), each)
     kind = np.array([list(TASKS).index(t) for t in made.task])

@@ -88,7 +88,8 @@ def benchmark(
         protocols=tuple(protocol or ()),
         docs=docs,
     )
-    data = load(folder, load_settings().encoder, out / "encodings")
+    settings = load_settings()
+    data = load(folder, settings.encoder, out / "encodings", settings.encoder_precision)
     report = run(data, out, options)
     say(report.page.read_text(encoding="utf-8"))
     say(f"page: {report.page}, every figure: {report.page.with_name('results.parquet')}")

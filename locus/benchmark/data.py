@@ -70,7 +70,7 @@ class BenchmarkData:
         return len(self.queries["train"])
 
 
-def load(folder: Path, encoder: str, cache: Path) -> BenchmarkData:
+def load(folder: Path, encoder: str, cache: Path, precision: str = "float32") -> BenchmarkData:
     """Read a folder in the matrix schema or in EmbedLLM's format.
 
     The pool is `pool112` where models.parquet has it, else `split` = train, else four fifths of
@@ -81,6 +81,7 @@ def load(folder: Path, encoder: str, cache: Path) -> BenchmarkData:
         folder: see `readers.read_folder`.
         encoder: sentence encoder, as in the settings.
         cache: folder for encodings, so that no text is encoded twice.
+        precision: of the sentence encoder, as in the settings.
 
     Raises:
         BenchmarkDataError: a missing file or column, a split without queries, a pool of fewer
@@ -99,9 +100,9 @@ def load(folder: Path, encoder: str, cache: Path) -> BenchmarkData:
             f"{folder}: {len(parts['pool'])} models are in the training pool, which needs "
             f"{POOL_LEAST}; models of one organisation are never divided"
         )
-    identity = encoder_identity(encoder)
+    identity = encoder_identity(encoder, precision)
     texts = queries["text"].to_list()
-    phi_Qp = _encodings(texts, encoder, identity, cache)
+    phi_Qp = _encodings(texts, TextEncoder(encoder, precision=precision), identity, cache)
     every = Queries(phi_Qp, tuple(queries["benchmark"].to_list()), surface(texts))
     groups = {
         name: _models(frames, rows, queries["query_id"].to_list(), columns)
@@ -161,12 +162,12 @@ def _models(
     return Models(tuple(ids), scores, params)
 
 
-def _encodings(texts: list[str], encoder: str, identity: str, cache: Path) -> Array:
+def _encodings(texts: list[str], encoder: TextEncoder, identity: str, cache: Path) -> Array:
     path = cache / f"encodings-{short_hash(identity + chr(0).join(texts))}.npy"
     if path.exists():
         stored: Array = np.load(path, allow_pickle=False)
         return stored
-    phi_Qp = TextEncoder(encoder).encode(texts)
+    phi_Qp = encoder.encode(texts)
     cache.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as stream:
         np.save(stream, phi_Qp)

@@ -113,17 +113,21 @@ def load(folder: Path, encoder: str | None = None) -> Checkpoint:
         if encoder is not None and config["encoder"] != encoder:
             raise CheckpointError(
                 f"checkpoint {folder} was made with the sentence encoder {config['encoder']!r} and "
-                f"the one in use is {encoder!r}: set `encoder` in locus.toml back, or train anew"
+                f"the one in use is {encoder!r}: set `encoder` (and `encoder_precision`) in "
+                "locus.toml back, or train anew"
             )
         if config["kind"] not in KINDS:
             raise CheckpointError(
                 f"checkpoint {folder} is of the kind {config['kind']!r}; "
-                f"known are {', '.join(sorted(KINDS))}"
+                f"known are {', '.join(sorted(KINDS))}: install the version that made it, or train "
+                "anew"
             )
         model_map = KINDS[config["kind"]].load(load_file(folder / _WEIGHTS), config["settings"])
         made_with, facts = str(config["encoder"]), dict(config["facts"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"checkpoint {folder} can't be read: {error}") from error
+        raise CheckpointError(
+            f"checkpoint {folder} can't be read: {error}; restore it from a backup, or train anew"
+        ) from error
     return Checkpoint(found, model_map, made_with, facts)

@@ -5,6 +5,7 @@ p width of a query encoding, d width of tokens and embeddings.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,9 @@ class ModelEncoder(nn.Module):
     """F: a set of (query encoding, score) pairs -> embedding in R^d, one forward pass.
 
     The published token is one linear layer over ``[phi ; y ; phi * (2y - 1)]``. It is linear in
-    phi once y is given, so its weights are kept in three parts and phi is projected once per
-    distinct query, not once per model and query; the function is the same.
+    phi once y is given, and in y. So its weights are kept in three parts, and phi is projected once
+    per distinct query, not once per model and query; so is what the first block makes of tokens
+    before one of them looks at another. The function is the same.
     """
 
     def __init__(self, config: ArchitectureConfig) -> None:
@@ -74,16 +76,24 @@ class ModelEncoder(nn.Module):
         self.pool = PMA(d, config.n_heads, config.d_feedforward)
         self.out = nn.Linear(d, d)
 
-    def tokens(self, phi_Qp: Tensor, sets: ScoreSets) -> Tensor:
-        """Tokens [B, N, d] of a padded batch; see the class for the arithmetic."""
+    def tokens(self, phi_Qp: Tensor) -> Tensor:
+        """Tokens [Q, 2, d] of every query answered wrongly (score 0) and rightly (1)."""
         plain_Qd = phi_Qp @ self.token_query_pd + self.token_bias_d
         signed_Qd = phi_Qp @ self.token_signed_pd
-        y_BN1 = sets.score_BN.unsqueeze(-1)
-        return (
-            rows_of(plain_Qd, sets.index_BN)
-            + y_BN1 * self.token_score_d
-            + (2 * y_BN1 - 1) * rows_of(signed_Qd, sets.index_BN)
-        )
+        right_Qd = plain_Qd + signed_Qd + self.token_score_d
+        return torch.stack([plain_Qd - signed_Qd, right_Qd], dim=1)
+
+    def read(self, phi_Qp: Tensor) -> Tensor:
+        """All that does not depend on a model: tokens, and what the first block projects of them.
+
+        Returns:
+            [2Q, 4d], rows of a query's wrong and right answer one after the other.
+        """
+        token_Xd = self.tokens(phi_Qp).flatten(0, 1)
+        return torch.cat([token_Xd, *self._first().project(token_Xd)], dim=1)
+
+    def _first(self) -> ISAB:
+        return cast(ISAB, self.blocks[0])
 
     def forward(self, phi_Qp: Tensor, sets: ScoreSets) -> Tensor:
         """Embed each model of the batch.
@@ -95,9 +105,23 @@ class ModelEncoder(nn.Module):
         Returns:
             Embeddings z [B, d].
         """
-        x_BNd = self.tokens(phi_Qp, sets)
+        return self.place(self.read(phi_Qp), sets)
+
+    def place(self, read_Xe: Tensor, sets: ScoreSets) -> Tensor:
+        """As `forward`, of what `read` gives, which many batches may share."""
+        wrong_BN, score_BN = 2 * sets.index_BN, sets.score_BN
+        right_BN = score_BN == 1
+        if bool((right_BN | (score_BN == 0)).all()):
+            part_BNe = rows_of(read_Xe, wrong_BN + right_BN)
+        else:
+            # Linear in a graded score.
+            part_BNe = torch.lerp(
+                rows_of(read_Xe, wrong_BN), rows_of(read_Xe, wrong_BN + 1), score_BN[:, :, None]
+            )
         mask = None if bool(sets.mask_BN.all()) else sets.mask_BN
-        for block in self.blocks:
+        x_BNd, key_BNd, value_BNd, query_BNd = part_BNe.chunk(4, dim=-1)
+        x_BNd = self._first().induce(x_BNd, (key_BNd, value_BNd, query_BNd), mask)
+        for block in self.blocks[1:]:
             x_BNd = block(x_BNd, mask)
         z_Bd: Tensor = self.out(self.pool(x_BNd, mask))
         return z_Bd

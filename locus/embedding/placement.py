@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from locus.embedding.network import Locus
 from locus.embedding.sets import whole_sets
 
-# Tokens of one batch: 2^18 of them are 128 MB a layer at width 128.
-_TOKENS_PER_BATCH = 1 << 18
+# Tokens of one batch. At width 128, 2^10 of them are 0.5 MB a layer, which a core's cache holds and
+# memory is found for without asking the system (docs/log.md); elsewhere 2^18 are 128 MB.
+_TOKENS_CPU = 1 << 10
+_TOKENS = 1 << 18
 
 
 def embed(
@@ -35,26 +37,30 @@ def embed(
     if len(sizes) and sizes.min() == 0:
         empty = np.flatnonzero(sizes == 0).tolist()
         raise ValueError(f"models at rows {empty} have no scores: they can't be placed")
-    phi = torch.from_numpy(phi_Qp).to(device)
+    asked = np.flatnonzero((~np.isnan(values_MQ)).any(axis=0))
+    values_MQ = values_MQ[:, asked]
+    phi = torch.from_numpy(phi_Qp[asked]).to(device)
+    most = _TOKENS_CPU if device.type == "cpu" else _TOKENS
     result = np.zeros((len(values_MQ), network.config.d_model), dtype=np.float32)
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
-            for rows in _batches(sizes):
+            read = network.encoder.read(phi)
+            for rows in _batches(sizes, most):
                 sets = whole_sets(values_MQ, rows.tolist()).to(device)
-                result[rows] = network.encoder(phi, sets).cpu().numpy()
+                result[rows] = network.encoder.place(read, sets).cpu().numpy()
     finally:
         network.train(was_training)
     return result
 
 
-def _batches(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows in batches of at most `_TOKENS_PER_BATCH` padded tokens, smallest sets first."""
+def _batches(sizes: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+    """Rows in batches of at most ``most`` padded tokens, or of one row; smallest sets first."""
     batches: list[NDArray[np.int64]] = []
     batch: list[int] = []
     for row in np.argsort(sizes, kind="stable"):
-        if batch and (len(batch) + 1) * sizes[row] > _TOKENS_PER_BATCH:
+        if batch and (len(batch) + 1) * sizes[row] > most:
             batches.append(np.asarray(batch))
             batch = []
         batch.append(int(row))

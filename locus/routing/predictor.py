@@ -159,7 +159,7 @@ def read(folder: Path, check: bool = True) -> Predictor:
         if config["kind"] not in _KINDS:
             raise PredictorError(
                 f"predictor in {folder} is of the kind {config['kind']!r}; "
-                f"known are {', '.join(sorted(_KINDS))}"
+                f"known are {', '.join(sorted(_KINDS))}: publish anew (`locus publish`)"
             )
         predictor = _KINDS[config["kind"]].load(
             load_file(folder / _WEIGHTS), config["settings"], config["encoder"]
@@ -167,7 +167,9 @@ def read(folder: Path, check: bool = True) -> Predictor:
         if check:
             _check(predictor, load_file(folder / _EXAMPLES), folder)
     except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
-        raise PredictorError(f"predictor in {folder} can't be read: {error}") from error
+        raise PredictorError(
+            f"predictor in {folder} can't be read: {error}; publish anew (`locus publish`)"
+        ) from error
     return predictor
 
 
@@ -175,4 +177,7 @@ def _check(predictor: Predictor, examples: dict[str, Array], folder: Path) -> No
     found = predictor.probabilities(examples["embeddings"], examples["features"])
     error = float(np.abs(found - examples["probabilities"]).max(initial=0.0))
     if not error <= TOLERANCE:
-        raise PredictorError(f"predictor in {folder} is off its own test vectors by {error:.2g}")
+        raise PredictorError(
+            f"predictor in {folder} is off its own test vectors by {error:.2g}: publish anew "
+            "(`locus publish`)"
+        )

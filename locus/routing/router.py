@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from locus.bank import Array
-from locus.encoding import TextEncoder, encoder_identity
+from locus.encoding import TextEncoder, encoder_identity, precision_of
 from locus.encoding.surface import SURFACE, surface
 from locus.names import hint
 from locus.routing.explain import likeness, reason
@@ -73,7 +73,8 @@ class Router:
 
         Args:
             published: the published folder, the one with ``current.json``.
-            encoder: sentence encoder to use; None takes the one that is named in the manifest.
+            encoder: sentence encoder to use; None takes the one that is named in the manifest. It
+                computes in the precision that the predictor was trained with.
 
         Raises:
             SnapshotError: nothing is published.
@@ -82,13 +83,14 @@ class Router:
         """
         pool = Pool.read(published)
         name = encoder or pool.encoder_name
-        if encoder_identity(name) != pool.predictor.encoder:
+        precision = precision_of(pool.predictor.encoder)
+        if (found := encoder_identity(name, precision)) != pool.predictor.encoder:
             raise RoutingError(
                 f"snapshot {pool.snapshot_id} was made with the sentence encoder "
-                f"{pool.predictor.encoder!r}, and {name!r} is {encoder_identity(name)!r}: install "
+                f"{pool.predictor.encoder!r}, and {name!r} is {found!r}: install "
                 "the same one, or publish anew"
             )
-        return cls._of(pool, TextEncoder(name))
+        return cls._of(pool, TextEncoder(name, precision=precision))
 
     @classmethod
     def load_encoded(cls, published: Path) -> "Router":

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
+from flows.bench.plain import embed_one_by_one
 from locus.embedding.config import ArchitectureConfig
-from locus.embedding.network import Locus, ModelEncoder, ScoreSets
+from locus.embedding.network import Locus, ScoreSets
 from locus.embedding.placement import embed
 from locus.embedding.sets import pick, shuffled_queries, whole_sets
 
@@ -72,16 +72,17 @@ def test_scores_and_queries_both_move_the_embedding(network: Locus) -> None:
         assert not torch.allclose(z, network.encoder(phi, one_set([0, 1, 3], [1, 0, 1])))
 
 
-def test_factored_token_is_the_published_linear_layer() -> None:
-    encoder = ModelEncoder(SMALL)
-    phi, y = torch.randn(7, 12), torch.rand(1, 7)
-    sets = ScoreSets(torch.arange(7)[None], y, torch.ones(1, 7, dtype=torch.bool))
-    published = torch.cat([phi, y[0, :, None], phi * (2 * y[0, :, None] - 1)], dim=1)
-    weight = torch.cat(
-        [encoder.token_query_pd.T, encoder.token_score_d[:, None], encoder.token_signed_pd.T], 1
-    )
-    expected = F.linear(published, weight, encoder.token_bias_d)
-    torch.testing.assert_close(encoder.tokens(phi, sets)[0], expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("graded", [False, True])
+def test_placing_is_the_published_forward_pass(network: Locus, graded: bool) -> None:
+    rng = np.random.default_rng(5)
+    phi = rng.normal(size=(40, 12)).astype(np.float32)
+    values = rng.random((9, 40)) if graded else rng.integers(0, 2, (9, 40))
+    # Sets of all sizes, and queries that nobody was asked.
+    values = np.where(rng.random((9, 40)) < np.linspace(0.1, 0.9, 9)[:, None], values, np.nan)
+    values[:, 0], values[:, 7:12] = 1, np.nan
+    values = values.astype(np.float32)
+    expected = embed_one_by_one(network, phi, values)
+    np.testing.assert_allclose(embed(network, phi, values), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_factored_predictor_is_the_published_one(network: Locus) -> None:
