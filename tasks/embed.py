@@ -18,7 +18,6 @@ from locus.bank import Array, Bank, Queries
 from locus.embedding import checkpoint
 from locus.embedding.factors import FactorPlacement
 from locus.embedding.maps import AttentionMap, FactorMap, ModelMap, queries_of
-from locus.encoding import encoder_identity
 from locus.encoding.surface import SURFACE
 from locus.matrix import ScoreMatrix
 from locus.peers.trivial import bce
@@ -33,6 +32,16 @@ log = logging.getLogger("locus.pipeline")
 
 # Scores that are read and placed at a time.
 _SCORES_AT_ONCE = 1 << 22
+# Placing so few takes a fraction of a second: less than opening the warehouse once more would.
+_SCORES_WHILE_OPEN = 1 << 16
+_CHANGED = pl.Schema(
+    {
+        "model_id": pl.String,
+        "revision": pl.String,
+        "n_scores": pl.Int64,
+        "scores_digest": pl.String,
+    }
+)
 _PLACED = "SELECT model_id, scores_digest FROM model_embedding WHERE checkpoint_id = ?"
 
 
@@ -115,7 +124,7 @@ def train_if_needed(settings: Settings, may_train: bool = True) -> tuple[str, bo
         NoEncoderError: there is none, and none may be made now.
         NotEnoughScoresError: fewer than two models, or no scored validation queries.
     """
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         active = warehouse.checkpoints.active()
         if active is not None and active["encoder"] == identity:
@@ -293,24 +302,22 @@ def embed_models(settings: Settings, checkpoint_id: str) -> list[str]:
     Raises:
         CheckpointError: the checkpoint can't be trusted, or is of another sentence encoder.
     """
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         digests = current_digests(warehouse, settings.home / DIGESTS)
-        digests = digests.rename({"digest": "scores_digest"})
-        before = warehouse.read(_PLACED, [checkpoint_id])
-        changed = digests.join(before, on=["model_id", "scores_digest"], how="anti")
-        changed = changed.sort("model_id")
-        if changed.is_empty():
+        before = set(warehouse.rows(_PLACED, [checkpoint_id]))
+        new = [one for one in digests if (one.model_id, one.digest) not in before]
+        if not new:
             return []
-        first, *others = _blocks(changed)
-        # Opening and closing takes longer than placing a few models: not once more for these.
-        read = _read(warehouse, identity, first)
-    loaded = checkpoint.load(settings.checkpoints / checkpoint_id, identity)
-    _place(settings, checkpoint_id, loaded.map, first, *read)
-    for block in others:
-        with Warehouse.open(settings.warehouse) as warehouse:
-            read = _read(warehouse, identity, block)
-        _place(settings, checkpoint_id, loaded.map, block, *read)
+        changed = pl.DataFrame(new, schema=_CHANGED, orient="row")
+        if few := changed["n_scores"].sum() <= _SCORES_WHILE_OPEN:
+            loaded = checkpoint.load(settings.checkpoints / checkpoint_id, identity)
+            placed = _placed(loaded.map, changed, *_read(warehouse, identity, loaded.map, changed))
+            warehouse.vectors.replace_embeddings(checkpoint_id, placed)
+    if not few:
+        loaded = checkpoint.load(settings.checkpoints / checkpoint_id, identity)
+        for block in _blocks(changed):
+            _place(settings, checkpoint_id, identity, loaded.map, block)
     log.info("placed %d models", changed.height)
     return changed["model_id"].to_list()
 
@@ -323,23 +330,40 @@ def _blocks(changed: pl.DataFrame) -> list[pl.DataFrame]:
     )
 
 
-def _read(warehouse: Warehouse, identity: str, block: pl.DataFrame) -> tuple[ScoreMatrix, Array]:
+def _read(
+    warehouse: Warehouse, identity: str, model_map: ModelMap, block: pl.DataFrame
+) -> tuple[ScoreMatrix, Array]:
     """Some models' training scores, and the features of the queries."""
     models = block["model_id"].to_list()
     scores = warehouse.scores.training_scores(splits=["train"], models=models)
-    queries, x_Qf = query_features(warehouse, identity, scores["query_id"].unique().to_list())
+    queries = sorted(scores["query_id"].unique())
+    if isinstance(model_map, FactorMap) and set(model_map.ids).issuperset(queries):
+        # It has learned all these queries: only of others it asks what their texts tell.
+        x_Qf = np.zeros((len(queries), 0), dtype=np.float32)
+    else:
+        queries, x_Qf = query_features(warehouse, identity, queries)
     return ScoreMatrix.from_frame(scores, models, queries), x_Qf
 
 
 def _place(
     settings: Settings,
     checkpoint_id: str,
+    identity: str,
     model_map: ModelMap,
     block: pl.DataFrame,
-    matrix: ScoreMatrix,
-    x_Qf: Array,
 ) -> None:
     """Place some models and store where they are, all of them or none."""
+    with Warehouse.open(settings.warehouse) as warehouse:
+        read = _read(warehouse, identity, model_map, block)
+    frame = _placed(model_map, block, *read)
+    with Warehouse.open(settings.warehouse) as warehouse:
+        warehouse.vectors.replace_embeddings(checkpoint_id, frame)
+
+
+def _placed(
+    model_map: ModelMap, block: pl.DataFrame, matrix: ScoreMatrix, x_Qf: Array
+) -> pl.DataFrame:
+    """Where some models are (`warehouse.contracts.EmbeddingFrame`)."""
     placed = model_map.embed(matrix.queries, x_Qf, matrix.values_MQ)
     frame = block.select("model_id", "revision", "n_scores", "scores_digest").with_columns(
         vector=_lists(placed.z_Md)
@@ -349,8 +373,7 @@ def _place(
             uncertainty=pl.Series(placed.uncertainty_M),
             covariance=_lists(placed.covariance_Mu),
         )
-    with Warehouse.open(settings.warehouse) as warehouse:
-        warehouse.vectors.replace_embeddings(checkpoint_id, frame)
+    return frame
 
 
 def _lists(rows_Md: Array) -> pl.Series:

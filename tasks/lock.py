@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from locus.durable import whole_file
 from tasks.logs import keep_log
@@ -23,6 +21,9 @@ from tasks.settings import Settings
 from warehouse.errors import WarehouseBusyError
 from warehouse.leases import LeaseLostError, Owner, fence, fenced
 from warehouse.store import Warehouse
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 log = logging.getLogger("locus.pipeline")
 
@@ -57,6 +58,8 @@ def pipeline_lock(settings: Settings, wait_s: float = 0, what: str | None = None
         PipelineBusyError: another run is still going on.
         LeaseLostError: this run was taken for dead, and another one goes on since.
     """
+    from filelock import FileLock  # `locus status` asks about the lease and takes none
+
     settings.home.mkdir(parents=True, exist_ok=True)
     keep_log(settings)
     seconds = settings.lease_seconds
@@ -230,7 +233,7 @@ def _length(row: dict[str, Any]) -> float:
     return float((row["expires_at"] - row["heartbeat_at"]).total_seconds())
 
 
-def _wait(settings: Settings, gate: FileLock, wait_s: float, candidate: _Candidate) -> int:
+def _wait(settings: Settings, gate: "FileLock", wait_s: float, candidate: _Candidate) -> int:
     """Wait for the lease.
 
     Returns:
@@ -239,6 +242,8 @@ def _wait(settings: Settings, gate: FileLock, wait_s: float, candidate: _Candida
     Raises:
         PipelineBusyError: another run still holds it.
     """
+    from filelock import Timeout
+
     deadline = time.monotonic() + wait_s
     said = -_SAY_S
     pause = _POLL_S / 10

@@ -5,7 +5,6 @@ written to a file, a log, an artifact or an error. What is sent may quote models
 it goes out as plain text.
 """
 
-import asyncio
 import inspect
 import logging
 import os
@@ -150,6 +149,8 @@ def _now(found: Any) -> Any:
     """The result of what may be a coroutine, according to where it was called."""
     if not inspect.iscoroutine(found):
         return found
+    import asyncio  # settings are read here by every command, and it starts slowly
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -6,8 +6,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from warehouse.leases import Owner
 
 
@@ -61,6 +59,8 @@ def machine() -> str:
     except OSError:
         if Path("/proc/self/stat").exists():
             return ""
+        import psutil
+
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"
 
 
@@ -78,6 +78,8 @@ def _started(pid: int) -> str | None:
         return None if state in "ZX" else fields[18]
     except OSError:
         pass
+    import psutil  # only where the system's own files don't say it: it starts slowly
+
     if not psutil.pid_exists(pid):
         return None
     if Path("/proc/self/stat").exists():

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from locus.registry import ModelSpec
 from tasks.settings import Settings
+from warehouse.sql import query
 from warehouse.store import Warehouse
 
 # A night that begins a little earlier than the last one is still the next night.
@@ -48,9 +49,11 @@ def resting(
     found = {}
     for model in models:
         spec = model.spec
-        failures = warehouse.scores.failures_in_a_row(spec.id, model.revision)
+        failures = warehouse.rows(
+            query("failures_in_a_row"), {"model_id": spec.id, "revision": model.revision}
+        )
         n = 0
-        for text in failures["settings"]:
+        for _, text, _ in failures:
             then = json.loads(text or "{}")
             if (then.get("backend"), then.get("args")) != (spec.backend, spec.backend_args()):
                 break
@@ -58,10 +61,11 @@ def resting(
         if n < ask.rest_after_failures:
             continue
         days = min(2 ** (n - ask.rest_after_failures), ask.rest_days_most)
-        until = failures["finished_at"][0] + timedelta(days=days) - SLACK
+        finished_at, _, error = failures[0]
+        until = finished_at + timedelta(days=days) - SLACK
         if now < until:
             found[spec.id] = (
-                f"failed {n} times in a row, the last time with: {failures['error'][0]}; it rests "
+                f"failed {n} times in a row, the last time with: {error}; it rests "
                 f"until {until:%Y-%m-%d %H:%M} UTC, or ask it at once: locus add-model {spec.id}"
             )
     return found

@@ -1,7 +1,7 @@
 """Canaries: what models answer to the same few questions night after night, apart from scores."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,30 @@ class Canaries:
             WarehouseError: no such run, or one of another kind.
             OSError: the file cannot be read.
         """
+        return self.merge_parts([path], run_id)
+
+    def merge_parts(self, paths: Sequence[Path], run_id: str) -> int:
+        """Merge several parts as canaries in one transaction; see `Scores.merge_parts`.
+
+        Args:
+            paths: the parts.
+            run_id: the run of kind `KIND` that produced them.
+
+        Returns:
+            Number of rows inserted; none of a part whose bytes were merged before.
+
+        Raises:
+            ContractError: as of one part; none was merged.
+            WarehouseError: no such run, or one of another kind.
+            OSError: a file cannot be read.
+        """
         run = self._parts.run(run_id)
         if run is not None and run["kind"] != KIND:
             raise WarehouseError(
                 f"run {run_id} is of kind {run['kind']!r}, not {KIND!r}: its parts are scores; "
                 "merge them as such"
             )
-        return self._parts.merge_part(path, run_id)
+        return self._parts.merge_parts(paths, run_id)
 
     def asked(self, model_id: str, revision: str) -> list[str]:
         """Ids of the questions that this version of a model is asked every night.

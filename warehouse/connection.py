@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import polars as pl
-
+from warehouse import engine
 from warehouse.elsewhere import is_url, refuse_elsewhere
 from warehouse.errors import WarehouseBusyError, WarehouseError
+from warehouse.locks import NO_LOCKS, has_locks
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Params = Sequence[object] | Mapping[str, object] | None
 
@@ -36,7 +38,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def connect(path: Path, wait_s: float) -> duckdb.DuckDBPyConnection:
+def connect(path: Path, wait_s: float) -> engine.DuckDBPyConnection:
     """Open the database file for writing, waiting while another process holds it.
 
     Args:
@@ -53,13 +55,15 @@ def connect(path: Path, wait_s: float) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            con = duckdb.connect(str(path), config=_CONFIG)
-        except duckdb.Error as error:
+            con = engine.connect(str(path), config=_CONFIG)
+        except engine.Error as error:
             text = str(error).splitlines()[0]
             if "Could not set lock" not in text:
                 raise WarehouseError(
                     f"{path} cannot be opened: {text}; `locus doctor` says what to do"
                 ) from error
+            if not has_locks(path.parent):
+                raise WarehouseError(f"{path} can't be locked: {NO_LOCKS}") from error
             if time.monotonic() >= deadline:
                 raise WarehouseBusyError(path, wait_s, text) from error
             time.sleep(_RETRY_S)
@@ -75,14 +79,14 @@ class Session:
         path: the database file.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path) -> None:
-        self._con: duckdb.DuckDBPyConnection | None = con
+    def __init__(self, con: engine.DuckDBPyConnection, path: Path) -> None:
+        self._con: engine.DuckDBPyConnection | None = con
         self.path = path
         self._depth = 0
         self._doomed = False
 
     @property
-    def _live(self) -> duckdb.DuckDBPyConnection:
+    def _live(self) -> engine.DuckDBPyConnection:
         if self._con is None:
             raise WarehouseError(f"{self.path} was closed; open the warehouse again")
         return self._con
@@ -137,13 +141,16 @@ class Session:
             return int(result[0][0])
         return 0
 
-    def frame(self, sql: str, params: Params = None) -> pl.DataFrame:
+    def frame(self, sql: str, params: Params = None) -> "pl.DataFrame":
         """Rows of a SELECT as a frame; times are UTC, JSON is text."""
+        engine.with_frames()
         rows: pl.DataFrame = self._live.sql(sql, params=params).pl()
         return rows
 
-    def frame_of(self, sql: str, columns: Sequence[str], params: Params = None) -> pl.DataFrame:
+    def frame_of(self, sql: str, columns: Sequence[str], params: Params = None) -> "pl.DataFrame":
         """Like `frame`, with only these columns of the SELECT computed and returned."""
+        import duckdb
+
         relation = self._live.sql(sql, params=params)
         wanted = [duckdb.ColumnExpression(name) for name in columns]
         rows: pl.DataFrame = relation.select(*wanted).pl()
@@ -172,8 +179,9 @@ class Session:
         return rows
 
     @contextmanager
-    def staged(self, frame: pl.DataFrame, name: str = "incoming") -> Iterator[None]:
+    def staged(self, frame: "pl.DataFrame", name: str = "incoming") -> Iterator[None]:
         """Make a frame readable in SQL under ``name``."""
+        engine.with_frames()
         self._live.register(name, frame)
         try:
             yield

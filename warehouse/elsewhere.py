@@ -7,8 +7,7 @@ before one may be written to is in docs/scale.md; until then it is refused, not 
 import re
 from typing import NoReturn
 
-import duckdb
-
+from warehouse.engine import Error, connect
 from warehouse.errors import WarehouseError
 
 _SCHEME = re.compile(r"(?:ducklake:)?[A-Za-z][A-Za-z0-9+.-]*(?=:)")
@@ -43,6 +42,8 @@ def refuse_elsewhere(url: str) -> NoReturn:
     )
     if not is_url(url):
         raise WarehouseError(f"a warehouse can't be kept in {shown}; {next_step}")
+    import duckdb
+
     needed = ["ducklake", *(["postgres_scanner"] if _POSTGRES.match(url) else [])]
     found = "; ".join(_looked(name) for name in needed)
     raise WarehouseError(
@@ -53,10 +54,10 @@ def refuse_elsewhere(url: str) -> NoReturn:
 
 def _looked(extension: str) -> str:
     """Whether an extension of DuckDB can be loaded here, in words."""
-    with duckdb.connect(config=_CONFIG) as con:
+    with connect(config=_CONFIG) as con:
         try:
             # Names of extensions can't be bound; these are our own.
             con.execute(f"LOAD {extension}")
-        except duckdb.Error as error:
+        except Error as error:
             return f"the extension {extension!r} can't be loaded: {str(error).splitlines()[0]}"
     return f"the extension {extension!r} can be loaded"

@@ -7,9 +7,12 @@ migration that failed. There is no way back but the backup that is written first
 import hashlib
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from warehouse import engine
 from warehouse.connection import Session, now
 from warehouse.errors import MigrationError, SchemaTooNewError
 from warehouse.replica import write_copy
@@ -39,8 +42,17 @@ def migrations(folder: Path | None = None) -> list[Migration]:
     Raises:
         MigrationError: the numbers are not 1, 2, 3, ... without a gap.
     """
+    return _read(folder) if folder else list(_packaged())
+
+
+@cache
+def _packaged() -> tuple[Migration, ...]:
+    return tuple(_read(_FOLDER))
+
+
+def _read(folder: Path) -> list[Migration]:
     found = []
-    for entry in (folder or _FOLDER).iterdir():
+    for entry in folder.iterdir():
         match = _FILE.fullmatch(entry.name)
         if match:
             data = entry.read_bytes()
@@ -63,9 +75,10 @@ def schema_version(session: Session) -> int:
     Raises:
         MigrationError: the file holds tables but is no warehouse.
     """
-    tables = set(session.values("SELECT table_name FROM duckdb_tables()"))
-    if "schema_version" in tables:
+    # Every opening asks this, and asking which tables there are takes five times as long.
+    with suppress(engine.CatalogException):
         return int(session.value("SELECT coalesce(max(version), 0) AS v FROM schema_version"))
+    tables = set(session.values("SELECT table_name FROM duckdb_tables()"))
     if tables:
         raise MigrationError(
             f"{session.path} holds other tables ({', '.join(sorted(tables)[:3])}) and no "
@@ -129,5 +142,6 @@ def _apply(session: Session, migration: Migration) -> None:
             )
     except Exception as error:
         raise MigrationError(
-            f"{migration.name} failed on {session.path} and was rolled back: {error}"
+            f"{migration.name} failed on {session.path} and was rolled back, so the file is as it "
+            f"was: {error}"
         ) from error

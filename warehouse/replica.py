@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-import duckdb
-
 from warehouse.connection import Session
+from warehouse.engine import Error
 from warehouse.errors import WarehouseError
 
 _READ_ONLY = 0o444
@@ -49,7 +48,7 @@ def write_copy(session: Session, dst: Path, *, read_only: bool = True) -> None:
         _sync(part)
         part.replace(dst)
         _sync(dst.parent)
-    except duckdb.Error as error:
+    except Error as error:
         _remove(part)
         raise WarehouseError(
             f"{dst} can't be written: {' '.join(str(error).split())}; if its disk is full, make "

@@ -133,17 +133,43 @@ class Scores:
             WarehouseError: no such run.
             OSError: the file cannot be read.
         """
-        from warehouse.parts import read_part  # Arrow starts slowly, and few commands read parts
+        return self.merge_parts([path], run_id)
 
-        data = path.read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
+    def merge_parts(self, paths: Sequence[Path], run_id: str) -> int:
+        """Merge several parts of a run in one transaction: all of them, each once, or none.
+
+        What a part costs is mostly what any transaction and any statement costs, however little it
+        is about: small parts come in many times faster together. They are all in memory at once.
+
+        Args:
+            paths: the parts; see `merge_part`.
+            run_id: the run that produced them.
+
+        Returns:
+            Number of rows inserted; none of a part whose bytes were merged before.
+
+        Raises:
+            ContractError: as of one part, or two of them repeat a row, or differ in their columns.
+                None was merged; merged one by one, only what is bad by itself is refused.
+            WarehouseError: no such run.
+            OSError: a file cannot be read.
+        """
+        from warehouse.parts import read_parts  # Arrow starts slowly, and few commands read parts
+
+        contents: dict[str, tuple[bytes, Path]] = {}
+        for path in paths:
+            data = path.read_bytes()
+            contents.setdefault(hashlib.sha256(data).hexdigest(), (data, path))
         with self._session.transaction():
-            if self.merged(sha256):
+            for known in self._merged(list(contents)):
+                del contents[known]
+            if not contents:
                 return 0
             run = self._existing(run_id)
-            rows = validated(ScoreFrame, read_part(data, path))
+            frame, heights = read_parts(contents.values())
+            rows = validated(ScoreFrame, frame)
             _refuse_strangers(rows, run)
-            self._insert(rows, run, sha256)
+            self._insert(rows, run, dict(zip(contents, heights, strict=True)))
             return rows.height
 
     def insert(self, rows: pl.DataFrame, run_id: str, part_sha256: str) -> None:
@@ -153,13 +179,17 @@ class Scores:
             ContractError: a model or query is not there.
             WarehouseError: no such run, or one of canaries, whose answers are kept apart.
         """
-        self._insert(rows, self._existing(run_id), part_sha256)
+        self._insert(rows, self._existing(run_id), {part_sha256: rows.height})
 
-    def _insert(self, rows: pl.DataFrame, run: Mapping[str, Any], part_sha256: str) -> None:
+    def _insert(
+        self, rows: pl.DataFrame, run: Mapping[str, Any], height_of: Mapping[str, int]
+    ) -> None:
+        """Insert rows of parts, and that these parts, with so many rows each, were merged."""
         run_id = run["run_id"]
         self._insert_rows(rows, run)
         self._session.execute(
-            "INSERT INTO score_part VALUES (?, ?, ?, ?)", [part_sha256, run_id, rows.height, now()]
+            "INSERT INTO score_part SELECT unnest(?::VARCHAR[]), ?, unnest(?::BIGINT[]), ?",
+            [list(height_of), run_id, list(height_of.values()), now()],
         )
         # Added up, not counted: that would read the whole table once a part.
         n_ok = int((rows["status"] == "ok").sum())
@@ -201,18 +231,6 @@ class Scores:
             ``latency_ms``.
         """
         return self._session.frame(query("usage"))
-
-    def failures_in_a_row(self, model_id: str, revision: str) -> pl.DataFrame:
-        """Evaluations of a version of a model that failed without an answer, since the last answer.
-
-        Runs that were interrupted say nothing of the model and are left out.
-
-        Returns:
-            ``finished_at``, ``settings`` (JSON), ``error``; the newest first.
-        """
-        return self._session.frame(
-            query("failures_in_a_row"), {"model_id": model_id, "revision": revision}
-        )
 
     def training_scores(
         self,
@@ -298,8 +316,11 @@ class Scores:
 
     def merged(self, part_sha256: str) -> bool:
         """Whether a part of this digest was merged before."""
-        sql = "SELECT count(*) AS n FROM score_part WHERE part_sha256 = ?"
-        return bool(self._session.value(sql, [part_sha256]))
+        return bool(self._merged([part_sha256]))
+
+    def _merged(self, digests: list[str]) -> list[str]:
+        sql = "SELECT DISTINCT part_sha256 FROM score_part WHERE list_contains(?, part_sha256)"
+        return self._session.values(sql, [digests])
 
     def _existing(self, run_id: str) -> dict[str, Any]:
         run = self.run(run_id)

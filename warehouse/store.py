@@ -1,26 +1,32 @@
-"""`Warehouse`: the working database, opened by one process at a time."""
+"""`Warehouse`: the working database, opened by one process at a time.
+
+What makes frames is imported where it is first used: `locus status` only asks for plain values, and
+polars would be a third of its time.
+"""
 
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import polars as pl
-
-from warehouse.bundle import import_bundle
-from warehouse.canaries import Canaries
-from warehouse.catalogue import Catalogue
-from warehouse.checkpoints import Checkpoints
 from warehouse.connection import Params, Session, connect, now
 from warehouse.leases import Leases, refuse_lost
 from warehouse.migrate import migrate, schema_version
-from warehouse.prices import Prices
-from warehouse.scores import Scores
-from warehouse.snapshots import Snapshots
 from warehouse.values import json_text
-from warehouse.vectors import Vectors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from warehouse.canaries import Canaries
+    from warehouse.catalogue import Catalogue
+    from warehouse.checkpoints import Checkpoints
+    from warehouse.prices import Prices
+    from warehouse.scores import Scores
+    from warehouse.snapshots import Snapshots
+    from warehouse.vectors import Vectors
 
 # One thread at a time opens or closes a file: POSIX drops all locks that a process has on a file as
 # soon as it closes one of its handles. A thread that opened while another one closes would have the
@@ -41,27 +47,62 @@ class Warehouse:
 
     Attributes:
         path: the database file.
-        catalogue: models, revisions, tasks and queries.
-        scores: evaluation runs and scores.
-        canaries: answers to the same few questions, night after night.
-        prices: what tokens of a model cost, and since when.
-        vectors: query encodings, model embeddings and predictions.
-        checkpoints: trained encoders.
-        snapshots: what was published, and the copy that is published.
         leases: which run may write.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.path = session.path
-        self.catalogue = Catalogue(session)
-        self.scores = Scores(session)
-        self.canaries = Canaries(session)
-        self.prices = Prices(session)
-        self.vectors = Vectors(session)
-        self.checkpoints = Checkpoints(session)
-        self.snapshots = Snapshots(session)
         self.leases = Leases(session)
+
+    @cached_property
+    def catalogue(self) -> "Catalogue":
+        """Models, revisions, tasks and queries."""
+        from warehouse.catalogue import Catalogue
+
+        return Catalogue(self._session)
+
+    @cached_property
+    def scores(self) -> "Scores":
+        """Evaluation runs and scores."""
+        from warehouse.scores import Scores
+
+        return Scores(self._session)
+
+    @cached_property
+    def canaries(self) -> "Canaries":
+        """Answers to the same few questions, night after night."""
+        from warehouse.canaries import Canaries
+
+        return Canaries(self._session)
+
+    @cached_property
+    def prices(self) -> "Prices":
+        """What tokens of a model cost, and since when."""
+        from warehouse.prices import Prices
+
+        return Prices(self._session)
+
+    @cached_property
+    def vectors(self) -> "Vectors":
+        """Query encodings, model embeddings and predictions."""
+        from warehouse.vectors import Vectors
+
+        return Vectors(self._session)
+
+    @cached_property
+    def checkpoints(self) -> "Checkpoints":
+        """Trained encoders."""
+        from warehouse.checkpoints import Checkpoints
+
+        return Checkpoints(self._session)
+
+    @cached_property
+    def snapshots(self) -> "Snapshots":
+        """What was published, and the copy that is published."""
+        from warehouse.snapshots import Snapshots
+
+        return Snapshots(self._session)
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = 30) -> Self:
@@ -111,7 +152,7 @@ class Warehouse:
         """Number of the newest migration applied."""
         return schema_version(self._session)
 
-    def read(self, sql: str, params: Params = None) -> pl.DataFrame:
+    def read(self, sql: str, params: Params = None) -> "pl.DataFrame":
         """Rows of a SELECT over the working file; for the pipeline's own SQL, values bound."""
         return self._session.frame(sql, params)
 
@@ -130,17 +171,19 @@ class Warehouse:
         self,
         run_id: str,
         kind: str,
-        models: pl.DataFrame,
-        revisions: pl.DataFrame,
-        tasks: pl.DataFrame,
-        queries: pl.DataFrame,
-        scores: pl.DataFrame,
+        models: "pl.DataFrame",
+        revisions: "pl.DataFrame",
+        tasks: "pl.DataFrame",
+        queries: "pl.DataFrame",
+        scores: "pl.DataFrame",
         settings: Mapping[str, Any],
         *,
         versions: Mapping[str, Any] | None = None,
         git_sha: str | None = None,
     ) -> dict[str, int]:
         """Take in models, queries and scores from elsewhere; see `warehouse.bundle`."""
+        from warehouse.bundle import import_bundle
+
         return import_bundle(
             self._session,
             run_id=run_id,

@@ -138,6 +138,8 @@ def _run(home: Path, command: list[str]) -> str:
 
 def _environment(home: Path) -> dict[str, str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith("LOCUS_")}
+    # A package that was installed is compiled: what a checkout compiles at every start is no part.
+    own.pop("PYTHONDONTWRITEBYTECODE", None)
     return own | {
         "LOCUS_CONFIG": str(home / "locus.toml"),
         "LOCUS_HOME": str(home / "state"),

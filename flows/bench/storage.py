@@ -2,8 +2,8 @@
 
 Parts are made up as an evaluation would write them: bare scores, of which there can be tens of
 millions, and whole answers with their texts, tokens and hashes. Beside the pipeline's own path,
-which reads, hashes, checks and merges each part in a transaction of its own, stands DuckDB alone:
-one INSERT a part from the same files into a table of the same columns.
+which reads, hashes, checks and merges each part, those of a run together as far as they are small,
+stands DuckDB alone: one INSERT a part from the same files into a table of the same columns.
 """
 
 import hashlib
@@ -34,18 +34,22 @@ _BARE = ("model_id", "revision", "query_id", "status", "score", "metric", "filte
 
 @dataclass(frozen=True)
 class _Parts:
-    """Parts of one run each: file, model and revision."""
+    """Parts by run; each run asks one model all queries."""
 
-    files: tuple[Path, ...]
+    runs: tuple[tuple[Path, ...], ...]
     queries: tuple[str, ...]
 
     @property
+    def files(self) -> list[Path]:
+        return [file for run in self.runs for file in run]
+
+    @property
     def n_rows(self) -> int:
-        return len(self.files) * len(self.queries)
+        return len(self.runs) * len(self.queries)
 
     def first(self, n: int) -> "_Parts":
-        """The first n parts."""
-        return _Parts(self.files[:n], self.queries)
+        """Those of the first n runs."""
+        return _Parts(self.runs[:n], self.queries)
 
 
 def rows(size: Size, folder: Path, say: Say) -> Iterator[Row]:
@@ -59,7 +63,7 @@ def rows(size: Size, folder: Path, say: Say) -> Iterator[Row]:
     shutil.rmtree(folder / "bare")
     answers = _write(folder / "answers", n_answers, per_part, say, whole=True)
     yield _record("answers with text", answers, folder, repeats, say)
-    small = _write(folder / "small", 30 if quick else 100, 256, say, whole=True)
+    small = _write(folder / "small", 8 if quick else 25, 256, say, whole=True, per_run=4)
     yield _record("answers with text, in parts of 256", small, folder, repeats, say)
 
 
@@ -91,7 +95,7 @@ def _record(
     if grow:
         sizes = {float(n): min(ours)}
         for share in (16, 4):
-            some = parts.first(max(round(len(parts.files) / share), 1))
+            some = parts.first(max(round(len(parts.runs) / share), 1))
             sizes[float(some.n_rows)] = _ours(some, folder / "some.duckdb")
         notes["time grows with rows to the power of"] = round(growth(sizes), 2)
     return Row(
@@ -111,16 +115,16 @@ def _ours(parts: _Parts, db: Path) -> float:
 
     def record() -> None:
         with Warehouse.open(db) as warehouse:
-            for number, part in enumerate(parts.files):
-                added, refused = record_parts(warehouse, f"run-{number}", [part])
+            for number, run in enumerate(parts.runs):
+                added, refused = record_parts(warehouse, f"run-{number}", run)
                 if refused or added != len(parts.queries):
-                    raise RuntimeError(f"{part} was not recorded: {refused}")
+                    raise RuntimeError(f"{run} was not recorded: {refused}")
 
     return timed(record)
 
 
 def _fill_catalogue(warehouse: Warehouse, parts: _Parts) -> None:
-    names = [_model(number) for number in range(len(parts.files))]
+    names = [_model(number) for number in range(len(parts.runs))]
     catalogue = warehouse.catalogue
     catalogue.add_models(build(ModelFrame, ({"model_id": m, "source": "registry"} for m in names)))
     revisions = ({"model_id": m, "revision": "r1"} for m in names)
@@ -143,11 +147,12 @@ def _plain(parts: _Parts, db: Path) -> None:
     with duckdb.connect(str(db)) as con:
         con.execute("SET TimeZone = 'UTC'")
         con.execute(_table_sql(db.with_name("ours.duckdb")))
-        for number, part in enumerate(parts.files):
-            con.execute(
-                "INSERT INTO score BY NAME SELECT ? AS run_id, * FROM read_parquet(?)",
-                [f"run-{number}", str(part)],
-            )
+        for number, run in enumerate(parts.runs):
+            for part in run:
+                con.execute(
+                    "INSERT INTO score BY NAME SELECT ? AS run_id, * FROM read_parquet(?)",
+                    [f"run-{number}", str(part)],
+                )
 
 
 def _table_sql(db: Path) -> str:
@@ -179,20 +184,23 @@ def _read_back(parts: _Parts, folder: Path, repeats: int, say: Say) -> Iterator[
         )
 
 
-def _write(folder: Path, n_parts: int, per_part: int, say: Say, *, whole: bool) -> _Parts:
-    say(f"writing {n_parts} parts of {per_part:,} rows")
+def _write(
+    folder: Path, n_runs: int, per_part: int, say: Say, *, whole: bool, per_run: int = 1
+) -> _Parts:
+    say(f"writing {n_runs * per_run} parts of {per_part:,} rows")
     folder.mkdir(parents=True)
     draw = np.random.default_rng(0)
-    queries = tuple(f"q-{_hash(f'query {i}')[:24]}" for i in range(per_part))
+    n_queries = per_part * per_run
+    queries = tuple(f"q-{_hash(f'query {i}')[:24]}" for i in range(n_queries))
     asked = pl.DataFrame({"query_id": queries}).with_columns(
-        pl.Series(f"{what}_hash", [_hash(f"{what} {i}") for i in range(per_part)])
+        pl.Series(f"{what}_hash", [_hash(f"{what} {i}") for i in range(n_queries)])
         for what in ("doc", "prompt", "target")
     )
     files = []
-    for number in range(n_parts):
+    for number in range(n_runs * per_run):
         right = pl.Series((draw.random(per_part) < 0.6).astype(float))
-        frame = asked.with_columns(
-            model_id=pl.lit(_model(number)),
+        frame = asked.slice(number % per_run * per_part, per_part).with_columns(
+            model_id=pl.lit(_model(number // per_run)),
             revision=pl.lit("r1"),
             status=pl.lit("ok"),
             score=right,
@@ -209,7 +217,8 @@ def _write(folder: Path, n_parts: int, per_part: int, say: Say, *, whole: bool) 
         # As `locus.evaluation.parts` does it.
         pq.write_table(frame.to_arrow(), path, compression="zstd", write_page_checksum=True)
         files.append(path)
-    return _Parts(tuple(files), queries)
+    runs = tuple(tuple(files[i : i + per_run]) for i in range(0, len(files), per_run))
+    return _Parts(runs, queries)
 
 
 def _answered(frame: pl.DataFrame, right: pl.Series, draw: np.random.Generator) -> pl.DataFrame:

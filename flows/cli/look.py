@@ -7,6 +7,7 @@ import typer
 from flows.cli import status
 from flows.cli.output import Format, emit
 from flows.cli.terminal import grid, safe
+from locus.loading import uncollected
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,9 +88,10 @@ def sql(
     Example: `locus sql "select task, count(*) from query group by task"`
     (docs/warehouse.md has tables and views, docs/recipes.md twenty questions to start from).
     """
-    from locus.snapshots import current
-    from tasks.settings import load_settings
-    from warehouse.console import run_rows, run_sql
+    with uncollected():
+        from locus.snapshots import current
+        from tasks.settings import load_settings
+        from warehouse.console import run_rows, run_sql
 
     copy = current(load_settings().published).folder / "warehouse.duckdb"
     if output is Format.table:

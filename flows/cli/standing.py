@@ -12,7 +12,6 @@ from locus.registry import ModelSpec, RegistryError, load_registry
 from locus.snapshots import SnapshotError, current
 from tasks.events import server_file
 from tasks.rest import resting
-from warehouse.console import run_rows
 from warehouse.errors import SqlError, WarehouseError
 from warehouse.sql import query
 from warehouse.store import Warehouse
@@ -63,6 +62,8 @@ class _Copy:
     settings: "Settings"
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        from warehouse.console import run_rows
+
         folder = current(self.settings.published).folder
         return run_rows(folder / "warehouse.duckdb", sql).values
 
@@ -106,7 +107,7 @@ def _digests(settings: "Settings", reader: _Reader, own: Warehouse | None) -> li
         from tasks.changed import DIGESTS, current_digests
 
         found = current_digests(own, settings.home / DIGESTS)
-        return found.select("model_id", "digest").rows()
+        return [(one.model_id, one.digest) for one in found]
     return reader.rows(f"SELECT model_id, digest FROM ({query('scores_digest')})")  # noqa: S608
 
 

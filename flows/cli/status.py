@@ -13,6 +13,7 @@ import typer
 
 from flows.cli.output import Format, FormatOption, emit
 from flows.cli.terminal import safe, say
+from locus.loading import uncollected
 
 if TYPE_CHECKING:
     from tasks.settings import Settings
@@ -33,9 +34,10 @@ def status(output: FormatOption = Format.table) -> None:
 
     Examples: `locus status`; `locus status --format json`
     """
-    from tasks.settings import load_settings
+    with uncollected():
+        from tasks.settings import load_settings
 
-    told = gather(load_settings(), datetime.now(UTC))
+        told = gather(load_settings(), datetime.now(UTC))
     if output is Format.json:
         say(json.dumps(told, indent=1, default=_plain))
         return

@@ -56,6 +56,31 @@ def test_a_bad_part_is_set_aside(settings: Settings, tmp_path: Path) -> None:
     assert bad.with_suffix(".parquet.refused").exists()
 
 
+def test_bad_parts_among_many_cost_only_themselves(settings: Settings, tmp_path: Path) -> None:
+    def part(name: str, *rows: dict[str, object]) -> Path:
+        write_part(rows, tmp_path / f"{name}.parquet")
+        return tmp_path / f"{name}.parquet"
+
+    torn, narrow = part("torn", row("q1", 0.0)), tmp_path / "narrow.parquet"
+    torn.write_bytes(torn.read_bytes()[:-30])
+    # Beside parts with a score, nothing would be missed where all answers failed.
+    failed = {**row("q2", 0.0), "status": "error"}
+    pl.DataFrame([failed]).drop("score").write_parquet(narrow)
+    again = row("q3", 1.0)
+    bad = [torn, narrow, part("stranger", row("q1", 1.0, "org/n")), part("lost", row("q9", 1.0))]
+    good = [part("one", row("q1", 1.0)), part("two", again), part("three", again, row("q2", 0.0))]
+    with Warehouse.open(settings.warehouse) as w:
+        _, first = record_parts(w, "run", [good[0], *bad, *good[1:]])
+        assert "torn" in str(first)
+        assert sorted(w.read("SELECT query_id FROM score")["query_id"]) == ["q1", "q2", "q3", "q3"]
+        merged = w.read("SELECT n_rows FROM score_part")["n_rows"]
+        assert sorted(merged) == [1, 1, 2]
+        run = w.scores.run("run")
+        assert run is not None
+        assert (run["n_ok"], run["n_other"]) == (4, 0)
+    assert [p.exists() for p in good + bad] == [True] * 3 + [False] * 4
+
+
 def test_healing_finishes_what_a_dead_run_left(settings: Settings, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     write_part([row("q1", 1.0)], parts / "a.parquet")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.starter import write_starter
+from locus.budget import Budget
 from locus.evaluation.request import Rate
 from tasks.settings import SettingsError, load_settings
 
@@ -33,6 +34,26 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.home == Path("/elsewhere")
 
 
+def test_tables_of_the_environment_and_the_file_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locus.toml").write_text(
+        "tasks = ['a']\n[evaluation]\nparallel = 1\nseed = 5\n[evaluation.budget]\nusd = 2\n"
+    )
+    monkeypatch.setenv("LOCUS_CONFIG", str(tmp_path / "locus.toml"))
+    monkeypatch.setenv("LOCUS_EVALUATION", '{"parallel": 3, "budget": {"queries": 9, "tokens": 1}}')
+    monkeypatch.setenv("LOCUS_EVALUATION__BUDGET__TOKENS", "7")
+    monkeypatch.setenv("LOCUS_TASKS", '["b", "c"]')
+    monkeypatch.setenv("LOCUS_SOMEBODY_ELSES", "[")
+    settings = load_settings()
+    assert settings.tasks == ["b", "c"]
+    assert (settings.evaluation.parallel, settings.evaluation.seed) == (3, 5)
+    assert settings.evaluation.budget == Budget(queries=9, tokens=7, usd=2)
+    monkeypatch.setenv("LOCUS_TASKS", "['b']")
+    with pytest.raises(SettingsError, match="tasks"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -40,6 +61,7 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[evaluation]\nparallel = 0", "parallel"),
         ("[evaluation]\nnew_model_queries = 'many'", "new_model_queries"),
         ("tasks = 3", "tasks"),
+        ("encoder_precision = 'int8'", "encoder_precision"),
         ("[evaluation.budget]\nqueries = -1", "budget.queries"),
         ("[evaluation.model_budget]\ndollars = 3", "dollars"),
         ("[task_settings.t]\nmetric = 'a,b,c'", "task_settings.t.metric"),

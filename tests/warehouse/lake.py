@@ -26,6 +26,7 @@ from warehouse import contracts
 from warehouse.connection import Session
 from warehouse.leases import Owner
 from warehouse.migrate import migrations
+from warehouse.sql import query
 from warehouse.store import Warehouse
 
 RACERS = 3
@@ -87,7 +88,9 @@ def answers(w: Warehouse) -> dict[str, str]:
         "digests": lambda: w.scores.scores_digest(),
         "training": lambda: w.scores.training_scores(["train"], ["arith"], ["b/beta"]),
         "usage": lambda: w.scores.usage(),
-        "failures": lambda: w.scores.failures_in_a_row("b/beta", "b1").drop("finished_at"),
+        "failures": lambda: w.read(
+            query("failures_in_a_row"), {"model_id": "b/beta", "revision": "b1"}
+        ).drop("finished_at"),
         "current": lambda: w.scores.current_answers("a/alpha", ["arith"]),
         "stored": lambda: w.scores.stored_responses("arith", "acc_norm", "none"),
         "checkpoints": lambda: w.checkpoints.list().drop("decided_at"),
@@ -99,6 +102,8 @@ def answers(w: Warehouse) -> dict[str, str]:
         "unencoded": lambda: w.vectors.missing_encodings("mini"),
         "canaries": lambda: w.canaries.history("a/alpha", "a1"),
         "canary": lambda: w.canaries.asked("a/alpha", "a1"),
+        "shown": lambda: w.read(query("shown_snapshot")),
+        "held": lambda: w.snapshots.held("new"),
         "behind": lambda: w.snapshots.is_behind("s1", hours(0), "new"),
     }
     return {

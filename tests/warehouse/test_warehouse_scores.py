@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,24 @@ def test_a_part_is_merged_once(catalogued: Warehouse, tmp_path: Path) -> None:
     same_bytes.write_bytes(part.read_bytes())
     assert catalogued.scores.merge_part(same_bytes, "run") == 0
     assert counts(catalogued) == (2, 1)
+
+
+def test_parts_merged_together_are_all_in_or_none(catalogued: Warehouse, tmp_path: Path) -> None:
+    s = catalogued.scores
+    start(catalogued, "run", "a/alpha", "a1")
+    one, two = (write_part(tmp_path, f"p{i}", ROWS[i : i + 1]) for i in (0, 1))
+    copy, bad = tmp_path / "copy.parquet", scores(score_row("a/alpha", "a1", "q3", 7.0))
+    copy.write_bytes(one.read_bytes())
+    with pytest.raises(ContractError, match="within"):
+        s.merge_parts([one, two, write_part(tmp_path, "bad", bad)], "run")
+    assert counts(catalogued) == (0, 0)
+    assert s.merge_parts([one, copy], "run") == 1
+    assert s.merge_parts([two, one, copy], "run") == 1
+    assert s.merge_parts([one, two], "run") == 0
+    assert counts(catalogued) == (2, 2)
+    run = s.run("run")
+    assert run is not None
+    assert (run["n_ok"], run["n_other"]) == (1, 1)
 
 
 def test_a_run_from_start_to_end(catalogued: Warehouse, tmp_path: Path) -> None:
@@ -104,6 +124,20 @@ def test_a_bad_part_leaves_nothing(
     assert counts(catalogued) == (0, 0)
     # And it does not stand in the way of the corrected one.
     assert catalogued.scores.merge_part(write_part(tmp_path, "part", ROWS), "run") == 2
+
+
+def test_text_that_is_not_utf_8_is_refused(catalogued: Warehouse, tmp_path: Path) -> None:
+    """Arrow takes it for text, and frames of such text break whoever looks at it."""
+    start(catalogued, "run", "a/alpha", "a1")
+    table = ROWS.to_arrow()
+    odd = pa.array([b"q\xff"] * table.num_rows, pa.large_binary())
+    text = pa.Array.from_buffers(pa.large_string(), len(odd), odd.buffers())
+    at = table.column_names.index("query_id")
+    part = tmp_path / "part.parquet"
+    pq.write_table(table.set_column(at, "query_id", text), part)
+    with pytest.raises(ContractError, match=r"part\.parquet is not a Parquet file.*Invalid UTF8"):
+        catalogued.scores.merge_part(part, "run")
+    assert counts(catalogued) == (0, 0)
 
 
 def test_a_torn_file_is_refused_by_name(catalogued: Warehouse, tmp_path: Path) -> None:
