@@ -21,6 +21,7 @@ FAULTS = (
     "429", "429-spent", "500", "401", "400", "400-filter", "redirect", "hang", "malformed", "list",
     "cut", "null", "empty", "length", "filter", "no-choices", "no-logprobs", "no-usage",
     "hang-body", "short-logprobs", "number", "503", "endless", "deep", "half-character",
+    "huge-logprobs",
 )  # fmt: skip
 
 
@@ -199,6 +200,8 @@ class _Handler(Handler):
             choice["logprobs"] = {"token_logprobs": values, "top_logprobs": tops}
             if kind == "short-logprobs":
                 choice["logprobs"] = {"token_logprobs": values[:-1], "top_logprobs": tops[:-1]}
+            if kind == "huge-logprobs":  # JSON has them, floats don't
+                choice["logprobs"]["token_logprobs"] = [None, *[-(10**400)] * (len(values) - 1)]
             if kind == "no-logprobs":
                 choice["logprobs"] = None
         choices = [] if kind == "no-choices" else [choice]
@@ -218,10 +221,10 @@ class _Handler(Handler):
 
 
 @contextmanager
-def serving(key: str | None = None) -> Iterator[OpenAIServer]:
-    """A server on a free port of this machine, while the block runs."""
+def serving(key: str | None = None, port: int = 0) -> Iterator[OpenAIServer]:
+    """A server on a port of this machine, a free one by default, while the block runs."""
     state = OpenAIServer(key=key)
     handler = type("Handler", (_Handler,), {"state": state})
-    with running(handler, state.closing) as address:
+    with running(handler, state.closing, port) as address:
         state.root = f"{address}/v1"
         yield state

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from locus.ids import split_of
+from locus.parquet import ParquetError, read_parquet
 
 log = logging.getLogger("locus.benchmark")
 
@@ -43,8 +44,8 @@ def read_folder(folder: Path) -> tuple[dict[str, pl.DataFrame], str, list[str]]:
                 f"({', '.join(f'{n}.parquet' for n in _TABLES)}) or EmbedLLM's {', '.join(_CSV)}"
             )
         try:
-            frames[name] = pl.read_parquet(path, glob=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            frames[name] = read_parquet(path)
+        except ParquetError as error:
             raise BenchmarkDataError(f"{path} can't be read: {error}") from error
     _require(frames["models"], folder / "models.parquet", "model_id")
     _require(frames["queries"], folder / "queries.parquet", "query_id", "benchmark", "text")

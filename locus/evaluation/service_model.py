@@ -6,8 +6,8 @@ answer. Its classes still say what is sent and how an answer is read; `service.C
 
 import copy
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -170,7 +170,8 @@ def check_logprobs(body: dict[str, Any], n_tokens: int) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # An integer may be too long for a float, but never too long to be compared with one.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _has_numbers(value: Any) -> bool:

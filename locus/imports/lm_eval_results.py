@@ -165,9 +165,10 @@ def _revision(config: dict[str, Any], model_args: dict[str, str]) -> str:
 
 def _date(value: object) -> datetime | None:
     """The start of the run from seconds since 1970; None if that is no sensible time."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # The harness exists since 2020; what lies before or far ahead is a broken clock.
+    # The harness exists since 2020; what lies before or far ahead is a broken clock. An integer may
+    # be too long for a float, but never too long to be compared with one.
     if not 1.5e9 < value < 1e11:
         return None
     return datetime.fromtimestamp(value, UTC)

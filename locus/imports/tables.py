@@ -5,10 +5,7 @@ What a format requires belongs in the format's own module; here is how a require
 
 import json
 import math
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from locus.imports.bundle import ProblemLog
+from locus.parquet import ParquetError, read_parquet
 
 READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 ROW = "__row"
@@ -58,13 +56,9 @@ def load_parquet(
         log.add(name, name, f"the file is missing: {expected}")
         return None
     try:
-        # A folder's name must neither be taken for a pattern nor for partition columns.
-        with _panics_unsaid():
-            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except READ_ERRORS as error:
-        is_panic = isinstance(error, pl.exceptions.PanicException)
-        why = "it is damaged" if is_panic else str(error)
-        log.add(name, name, f"it can't be read: {expected} ({why})")
+        frame = read_parquet(path)
+    except ParquetError as error:
+        log.add(name, name, f"it can't be read: {expected} ({error})")
         return None
     before = log.total
     for column in frame.columns:
@@ -87,23 +81,6 @@ def load_parquet(
     return frame.with_columns(*known).with_columns(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW)
     )
-
-
-@contextmanager
-def _panics_unsaid() -> Iterator[None]:
-    """Keep polars from printing where it broke down, stack and all, before Python hears of it.
-
-    It writes to the file descriptor itself, which leads nowhere for as long as a file is read.
-    """
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 # Days since 1970: outside of them neither Python nor polars can write a time in every zone.

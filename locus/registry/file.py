@@ -82,10 +82,12 @@ def append_model(path: Path, spec: ModelSpec) -> None:
     facts = spec.model_dump(exclude_none=True, exclude_defaults=True)
     entry = {"id": spec.id, "backend": spec.backend, "args": spec.args, **facts}
     listed = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(listed) != [entry]:  # some line ends of Unicode must be escaped
+        listed = yaml.safe_dump([entry], sort_keys=False)
     # The new entry takes the indentation of those that are there.
     first = re.search(r"^( *)- ", before, flags=re.MULTILINE)
     indent = first.group(1) if first else "  "
-    text = before + "".join(f"{indent}{line}\n" for line in listed.splitlines())
+    text = before + "".join(f"{indent}{line}\n" for line in listed.rstrip("\n").split("\n"))
     with whole_file(path) as stream:
         stream.write(text.encode())
         stream.flush()

@@ -51,6 +51,12 @@ def test_any_lines(ground: Path, home: Path, warehouse: Warehouse) -> None:
     fuzz(check, hurt, st.none() | damaged(results_files), st.booleans(), ways, share=0.7)
 
 
+def test_a_date_that_no_float_can_hold(tmp_path: Path) -> None:
+    (tmp_path / f"samples_t_{STAMP}.jsonl").write_text(json.dumps(generated(0, 1.0)))
+    (tmp_path / f"results_{STAMP}.json").write_text(json.dumps({"results": {}, "date": 10**400}))
+    assert read_lm_eval(tmp_path, "r", model="org/m").bundle is not None
+
+
 def test_any_bytes(ground: Path, home: Path, warehouse: Warehouse) -> None:
     def check(samples: bytes, results: bytes, way: str) -> str:
         (home / f"samples_t_{STAMP}.jsonl").write_bytes(samples)

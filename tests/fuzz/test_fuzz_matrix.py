@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hostile import PATIENCE, damaged, fuzz, texts
 from hypothesis import strategies as st
@@ -133,19 +135,33 @@ def test_columns_of_any_type_are_taken_or_named(tmp_path: Path, name: str) -> No
             (tmp_path / f"{table}.parquet").write_bytes(parquet(frame))
         result = read_matrix(tmp_path, "r")
         named = set(result.problems.get_column("item"))
-        assert (result.bundle is None) == bool(named) and named <= {name}, (series, named)
+        # Integers of 128 bits are polars' own; nobody else reads such a file.
+        at = "models.parquet" if series.dtype == pl.Int128 else name
+        assert (result.bundle is None) == bool(named) and named <= {at}, (series, named)
 
 
 def test_a_damaged_file_is_told_in_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Some damage makes polars break down, which prints a stack if it is let."""
+    """Wherever it is: some bytes made a reader print a stack, some ended the process."""
     for name, frame in sound().items():
         (tmp_path / f"{name}.parquet").write_bytes(parquet(frame))
-    path = tmp_path / "models.parquet"
+    path = tmp_path / "scores.parquet"
     whole, reasons = path.read_bytes(), set()
-    for at in range(86, 100):
-        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         reasons |= set(read_matrix(tmp_path, "r").problems.get_column("reason"))
-    assert any("(it is damaged)" in reason for reason in reasons)
+    assert any("no Parquet file, or damaged" in reason for reason in reasons)
+    assert all(len(reason.splitlines()) == 1 for reason in reasons)
     assert capfd.readouterr().err == ""
+
+
+def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    for name, frame in sound().items():
+        (tmp_path / f"{name}.parquet").write_bytes(parquet(frame))
+    model_ids = pa.array([b"org/a", b"org/\xff", b"c"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), len(model_ids), model_ids.buffers())
+    pq.write_table(pa.table({"model_id": text}), tmp_path / "models.parquet")
+    result = read_matrix(tmp_path, "r")
+    assert result.bundle is None
+    assert "Invalid UTF8" in result.problems["reason"][0]

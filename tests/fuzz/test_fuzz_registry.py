@@ -137,6 +137,13 @@ def test_what_is_added_is_read_again(ground: Path, home: Path) -> None:
     fuzz(check, strange, befores, share=0.1)
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "a\u2029b", "a\x85b", "\ufeff", "- a: b"])
+def test_lines_that_yaml_would_break(tmp_path: Path, odd: str) -> None:
+    spec = ModelSpec(id="org/a", backend="dummy", args={odd: odd}, system_instruction=odd)
+    append_model(tmp_path / "models.yaml", spec)
+    assert load_registry(tmp_path / "models.yaml") == [spec]
+
+
 BOMB = "\n".join(
     ["x-0: &a0 [b, b]", *(f"x-{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60))]
 )

@@ -85,11 +85,11 @@ def test_other_content_under_the_same_id_is_a_conflict(settings: Settings) -> No
 def test_many_at_once_file_it_once(settings: Settings) -> None:
     filed = []
 
-    def one() -> None:
+    def one(number: int) -> None:
         filed.append(file_model(settings, spec(), "test").added)
-        filed.append(file_model(settings, spec(f"org/{threading.get_ident()}"), "test").added)
+        filed.append(file_model(settings, spec(f"org/{number}"), "test").added)
 
-    threads = [threading.Thread(target=one) for _ in range(8)]
+    threads = [threading.Thread(target=one, args=[number]) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

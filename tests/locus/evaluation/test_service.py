@@ -2,13 +2,17 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
@@ -131,6 +135,7 @@ def test_multiple_choice_by_completions(
         ("no-logprobs", {}, 4),
         # One probability fewer than tokens: lm-eval alone would sum what is there.
         ("short-logprobs", {}, 4),
+        ("huge-logprobs", {}, 12),
         (None, {"max_length": 10}, 0),
     ],
 )
@@ -369,6 +374,55 @@ def test_nobody_there(request_: EvaluationRequest) -> None:
     gone = {**request_.args, "base_url": "http://127.0.0.1:9/v1/chat/completions"}
     with pytest.raises(HarnessError, match="the connection failed"):
         run(replace(request_, args=gone))
+
+
+# Two questions are answered; the third is the end of it.
+DIES = """
+import os, time
+from openai_server import serving
+with serving() as server:
+    server.due = lambda prompt: os._exit(1) if len(server.asked) > 2 else None
+    print(server.root, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_service_that_dies_and_comes_back_is_asked_what_is_missing(
+    request_: EvaluationRequest, bank: pl.DataFrame
+) -> None:
+    """A process that is gone while it answers: nobody listens any more."""
+    tests = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", DIES],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": tests},
+    ) as first:
+        assert first.stdout is not None
+        root = first.stdout.readline().strip()
+        args = {**request_.args, "base_url": f"{root}/chat/completions", "num_concurrent": 1}
+        request = replace(
+            request_, args=args, chunk_size=2, patience=replace(QUICK, attempts=2, stop_after=2)
+        )
+        with pytest.raises(HarnessError) as failure:
+            run(request)
+    said = str(failure.value)
+    assert "2 requests in a row failed, the last: the connection failed" in said
+    assert "check that the service runs" in said
+    answered = statuses(rows_of(request), bank)
+    assert set(answered.values()) == {"ok"}
+    assert len(answered) == 2
+    assert "2 of 6 queries of 'org/served' are done and kept" in said
+    with serving(port=urlsplit(root).port or 0) as second:
+        missing = bank.filter(
+            pl.col("query_id").is_in(request.queries["tiny_copy"])
+            & ~pl.col("text").is_in(list(answered))
+        )
+        # As the plan does: what has an answer is not planned again.
+        rest = {"tiny_copy": missing["query_id"].to_list()}
+        rows = run(replace(request, run_id="run-2", queries=rest))
+        assert sorted(second.prompts()) == sorted(missing["text"])
+    assert (rows.height, rows["query_id"].n_unique()) == (6, 6)
 
 
 def test_a_long_retry_after_is_not_waited_for(
