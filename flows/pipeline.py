@@ -55,6 +55,7 @@ def run_pipeline(
     heal_interrupted(settings)
     sync_catalogue(settings)
     models = discover_models(settings, only)
+    _say_what_is_not_named(settings, models)
     outcome = Outcome(dry_run=dry_run)
     if only is None:
         models = _awake(settings, models, outcome)
@@ -96,6 +97,21 @@ def run_pipeline(
         return outcome
     place_and_publish(settings, outcome, may_train=may_train)
     return outcome
+
+
+def _say_what_is_not_named(settings: Settings, models: Sequence[Discovered]) -> None:
+    """Whoever has just begun would otherwise see zeros and wonder."""
+    if models and not settings.tasks:
+        log.warning(
+            "no model is asked anything: `tasks` in locus.toml names no task of lm-eval "
+            "(`lm_eval ls tasks` lists them)"
+        )
+    if settings.tasks and not models:
+        log.warning("nobody is asked: %s names no model (`locus models add`)", settings.models_file)
+    if not settings.tasks and not models:
+        log.info(
+            "neither locus.toml names a task nor %s a model: nothing to ask", settings.models_file
+        )
 
 
 def _awake(settings: Settings, models: list[Discovered], outcome: Outcome) -> list[Discovered]:

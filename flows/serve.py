@@ -198,7 +198,8 @@ def _start_server(
             now = time.monotonic()
             if now - began > START_S:
                 raise ServeError(
-                    f"the Prefect server didn't answer within {START_S:.0f} s (log: {log_file})"
+                    f"the Prefect server didn't answer within {START_S:.0f} s: look at {log_file}, "
+                    "then start `locus serve` again"
                 )
             if now - said > 5:
                 log.info("the server is starting (%.0f s)", now - began)

@@ -34,6 +34,9 @@ _TAR = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz"}
 _MANIFEST_MOST = 256 * 2**20
 _LONGEST_NAME = 255
 _BLOCK = 2**20
+# The next step, after what is wrong.
+_ANOTHER = "; take another backup"
+_STRANGE = "; it was not made by `locus backup`, so nothing of it is unpacked"
 
 
 class BackupError(RuntimeError):
@@ -203,15 +206,16 @@ def check(source: Path, into: Path | None = None) -> Backup:
         for name, size, stream in members:
             entry = wanted.get(name)
             if entry is None:
-                raise BackupError(f"{source}: {name!r} is not in its manifest")
+                raise BackupError(f"{source}: {name!r} is not in its manifest{_ANOTHER}")
             if name in seen:
-                raise BackupError(f"{source}: {name!r} is there twice")
+                raise BackupError(f"{source}: {name!r} is there twice{_ANOTHER}")
             seen.add(name)
             if size != entry["bytes"]:
                 raise _changed(source, name)
             _take(source, name, entry, stream, into)
     if missing := sorted(wanted.keys() - seen):
-        raise BackupError(f"{source}: {missing[0]!r} is missing ({len(missing)} of {len(wanted)})")
+        n = f"{len(missing)} of {len(wanted)} files"
+        raise BackupError(f"{source}: {missing[0]!r} is missing ({n}){_ANOTHER}")
     return backup
 
 
@@ -230,13 +234,17 @@ def _opened(source: Path) -> Iterator[_Members]:
     except FileNotFoundError as error:
         raise BackupError(f"there is no backup at {source}: {error}") from error
     except (tarfile.TarError, EOFError) as error:
-        raise BackupError(f"{source} can't be read as a backup: {error}") from error
+        raise _unreadable(source, error) from error
     except OSError as error:
         if error.errno is None:  # of gzip: a damaged stream
-            raise BackupError(f"{source} can't be read as a backup: {error}") from error
+            raise _unreadable(source, error) from error
         raise
     except ValueError as error:
-        raise BackupError(f"{source} can't be read as a backup: {error}") from error
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: Exception) -> BackupError:
+    return BackupError(f"{source} can't be read as a backup: {error}{_ANOTHER}")
 
 
 def _in_folder(source: Path) -> _Members:
@@ -254,7 +262,7 @@ def _names(source: Path) -> Iterator[str]:
         for name in (*folders, *files):
             path = Path(folder) / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise BackupError(f"{path} is a link or no plain file: this is no backup of ours")
+                raise BackupError(f"{path} is a link or no plain file{_STRANGE}")
         for name in files:
             found = (Path(folder) / name).relative_to(source).as_posix()
             if found != MANIFEST:
@@ -265,16 +273,19 @@ def _in_tar(source: Path, tar: tarfile.TarFile) -> _Members:
     for member in tar:
         stream = tar.extractfile(member) if member.isreg() else None
         if stream is None:
-            raise BackupError(f"{source}: {member.name!r} is a link or no plain file")
+            raise BackupError(f"{source}: {member.name!r} is a link or no plain file{_STRANGE}")
         yield member.name, member.size, stream
 
 
 def _manifest(source: Path, members: _Members) -> Backup:
     name, size, stream = next(members, ("", 0, None))
     if name != MANIFEST or stream is None:
-        raise BackupError(f"{source} is no backup: it doesn't begin with {MANIFEST}")
+        raise BackupError(
+            f"{source} is no backup: it doesn't begin with {MANIFEST}; name what `locus backup` "
+            "wrote"
+        )
     if size > _MANIFEST_MOST:
-        raise BackupError(f"{source}: {MANIFEST} is too long ({size} bytes)")
+        raise BackupError(f"{source}: {MANIFEST} is too long ({size} bytes){_ANOTHER}")
     raw = stream.read()
     try:
         manifest = json.loads(raw)
@@ -284,13 +295,13 @@ def _manifest(source: Path, members: _Members) -> Backup:
             isinstance(e["sha256"], str) and type(e["bytes"]) is int for e in files.values()
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackupError(f"{source}: {MANIFEST} can't be read: {error}") from error
+        raise BackupError(f"{source}: {MANIFEST} can't be read: {error}{_ANOTHER}") from error
     if version > FORMAT:
         raise BackupError(
             f"{source} has format {version}, this version reads up to {FORMAT}: upgrade the package"
         )
     if not whole:
-        raise BackupError(f"{source}: {MANIFEST} lacks the hash or size of a file")
+        raise BackupError(f"{source}: {MANIFEST} lacks the hash or size of a file{_ANOTHER}")
     for one in files:
         _refuse_name(source, one)
     return Backup(source, manifest, hashlib.sha256(raw).hexdigest())
@@ -309,8 +320,7 @@ def _refuse_name(source: Path, name: str) -> None:
         and all(len(part.encode("utf-8", "replace")) <= _LONGEST_NAME for part in parts)
     )
     if not plain:
-        raise BackupError(f"{source}: {name[:200]!r} is no name of a file in a backup; it was not "
-                          "made by `locus backup`, so nothing of it is unpacked")  # fmt: skip
+        raise BackupError(f"{source}: {name[:200]!r} is no name of a file in a backup{_STRANGE}")
 
 
 def _take(
@@ -341,6 +351,4 @@ def _take(
 
 
 def _changed(source: Path, name: str) -> BackupError:
-    return BackupError(
-        f"{source}: {name!r} has changed since the backup was made; take another backup"
-    )
+    return BackupError(f"{source}: {name!r} has changed since the backup was made{_ANOTHER}")

@@ -38,6 +38,10 @@ class SnapshotError(RuntimeError):
     """A snapshot that is missing, changed or incomplete; the message names the file."""
 
 
+class DamagedSnapshotError(SnapshotError):
+    """What is published, or kept, is not what was sealed."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A sealed snapshot.
@@ -136,7 +140,7 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
     except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder.name, error) from error
     if manifest_sha256 is not None and found_sha256 != manifest_sha256:
-        raise SnapshotError(f"snapshot {folder.name}: manifest is not the one that was published")
+        raise _another(folder.name)
     if version > SCHEMA_VERSION:
         raise SnapshotError(
             f"snapshot {folder.name} has schema {version}; this version reads up to "
@@ -147,12 +151,14 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> Snapshot:
     }
     if there != set(files):
         odd = sorted(there ^ set(files))
-        raise SnapshotError(
+        raise DamagedSnapshotError(
             f"snapshot {folder.name}: files differ from the manifest: {_cut(odd[:5])}"
         )
     for name, sha256 in hashes.items():
         if file_sha256(folder / name) != sha256:
-            raise SnapshotError(f"snapshot {folder.name}: {name} has changed since it was sealed")
+            raise DamagedSnapshotError(
+                f"snapshot {folder.name}: {name} has changed since it was sealed"
+            )
     return snapshot
 
 
@@ -181,15 +187,15 @@ def current(published: Path) -> Snapshot:
             "`locus demo` shows it on a zoo of tiny models"
         ) from error
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{published / CURRENT} can't be read: {_cut(error)}") from error
+        raise DamagedSnapshotError(f"{published / CURRENT} can't be read: {_cut(error)}") from error
     # A name of ours alone: others may lead elsewhere, or be longer than a file system takes.
     is_name = isinstance(snapshot_id, str) and _NAME.fullmatch(snapshot_id)
     if not is_name or not (published / SNAPSHOTS / snapshot_id).is_dir():
         shown = _cut(repr(snapshot_id))
-        raise SnapshotError(f"{published / CURRENT} names {shown}, which is not there")
+        raise DamagedSnapshotError(f"{published / CURRENT} names {shown}, which is not there")
     snapshot = _open(published / SNAPSHOTS / snapshot_id)
     if snapshot.manifest_sha256 != expected:
-        raise SnapshotError(f"snapshot {snapshot_id}: manifest is not the one that was published")
+        raise _another(snapshot_id)
     return snapshot
 
 
@@ -255,12 +261,18 @@ def _open(folder: Path) -> Snapshot:
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise _unreadable(folder.name, error) from error
     if snapshot_id != folder.name:
-        raise SnapshotError(f"snapshot {folder.name}: its manifest is that of another snapshot")
+        raise DamagedSnapshotError(
+            f"snapshot {folder.name}: its manifest is that of another snapshot"
+        )
     return Snapshot(folder.name, folder, manifest, _sha256(raw))
 
 
 def _unreadable(name: str, error: Exception) -> SnapshotError:
-    return SnapshotError(f"snapshot {name}: manifest can't be read: {_cut(error)}")
+    return DamagedSnapshotError(f"snapshot {name}: manifest can't be read: {_cut(error)}")
+
+
+def _another(name: str) -> SnapshotError:
+    return DamagedSnapshotError(f"snapshot {name}: manifest is not the one that was published")
 
 
 def _cut(said: object) -> str:

@@ -175,7 +175,9 @@ class _Folder(Storage):
         try:
             yield
         except OSError as error:
-            raise StorageError(f"storage {self.address}: {name}: {error}") from error
+            raise StorageError(
+                f"storage {self.address}: {name}: {error}; look at the folder's mount and owner"
+            ) from error
 
 
 class _Bucket(Storage):
@@ -223,4 +225,7 @@ class _Bucket(Storage):
         except Exception as error:
             # Its clients raise errors of three libraries, with no common ancestor but this.
             said = " ".join(str(error).split()) or type(error).__name__
-            raise StorageError(f"storage {self.address}: {name}: {said[:300]}") from error
+            raise StorageError(
+                f"storage {self.address}: {name}: {said[:300]}; check the bucket's name, what the "
+                "key may do, and that AWS_ENDPOINT_URL (if set) can be reached from here"
+            ) from error

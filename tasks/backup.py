@@ -74,7 +74,9 @@ def make_backup(settings: Settings, target: Path, wait_s: float = 0) -> Made:
         )
     refuse_target(target)
     if target.resolve().is_relative_to(settings.home.resolve()):
-        raise BackupError(f"{target} lies inside the home, and would be lost with it")
+        raise BackupError(
+            f"{target} lies inside the home, and would be lost with it: name another place"
+        )
     with pipeline_lock(settings, wait_s, "locus backup"):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +213,9 @@ def refuse_newer(backup: Backup) -> None:
     """
     version, known = backup.manifest.get("schema_version"), len(migrations())
     if not isinstance(version, int):
-        raise BackupError(f"{backup.path}: its manifest names no schema version")
+        raise BackupError(
+            f"{backup.path}: its manifest names no schema version; take another backup"
+        )
     if version > known:
         raise BackupError(
             f"{backup.path} holds a warehouse at schema version {version}, this code knows "

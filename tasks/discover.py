@@ -18,11 +18,16 @@ from prefect.cache_policies import NO_CACHE
 
 from locus.evaluation.launch import worker_environment
 from locus.registry import ModelSpec, RegistryError, load_registry
+from locus.snapshots import file_sha256
 from tasks.settings import Settings
 from warehouse import contracts
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
+
+_CATALOGUED = ("tasks.parquet", "queries.parquet")
+# Absent in what versions wrote that did not know it.
+_SUMS = "sha256.json"
 
 
 class CatalogueError(RuntimeError):
@@ -121,6 +126,9 @@ def sync_catalogue(settings: Settings) -> int:
     if not settings.tasks:
         return 0
     folder = settings.home / "catalogue" / _catalogue_key(settings)
+    if folder.exists() and (damaged := _damaged(folder)):
+        log.warning("%s is damaged: the tasks are read anew", folder / damaged)
+        shutil.rmtree(folder)
     if not folder.exists():
         _write_catalogue(settings, folder)
     with Warehouse.open(settings.warehouse) as warehouse:
@@ -130,6 +138,24 @@ def sync_catalogue(settings: Settings) -> int:
     return new
 
 
+def _damaged(folder: Path) -> str | None:
+    """A file of a catalogue that is not as it was written; None if all are.
+
+    Parquet has no checksums of its own here: a turned bit could read as another question.
+    """
+    try:
+        sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None if all((folder / name).is_file() for name in _CATALOGUED) else _SUMS
+    except ValueError:
+        return _SUMS
+    for name in _CATALOGUED:
+        file = folder / name
+        if not file.is_file() or not isinstance(sums, dict) or sums.get(name) != file_sha256(file):
+            return name
+    return None
+
+
 def _catalogue_key(settings: Settings) -> str:
     """Changes when the tasks, their folders' content, or lm-eval change."""
     from importlib.metadata import version
@@ -137,7 +163,9 @@ def _catalogue_key(settings: Settings) -> str:
     digest = hashlib.sha256(repr((settings.tasks, version("lm_eval"))).encode())
     for folder in settings.task_folders:
         if not folder.is_dir():
-            raise CatalogueError(f"task_folders: there is no folder {folder}")
+            raise CatalogueError(
+                f"there is no folder {folder}: correct `task_folders` in locus.toml"
+            )
         for file in sorted(p for p in folder.rglob("*") if p.suffix in {".yaml", ".py", ".jsonl"}):
             digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()[:16]
@@ -154,7 +182,15 @@ def _write_catalogue(settings: Settings, folder: Path) -> None:
             command, env=worker_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise CatalogueError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            if said.startswith("error: "):
+                raise CatalogueError(said.removeprefix("error: "))
+            raise CatalogueError(
+                f"lm-eval can't load {', '.join(settings.tasks)}: {said[:300]}; see whether the "
+                "hub can be reached, then run this again (what is loaded once is kept)"
+            )
+        sums = {name: file_sha256(building / name) for name in _CATALOGUED}
+        (building / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -6,7 +6,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from locus.encoding import TextEncoder, encoder_identity
+from locus.encoding import TextEncoder
 from tasks.settings import Settings
 from warehouse.store import Warehouse
 
@@ -26,12 +26,12 @@ def encode_queries(settings: Settings) -> int:
     Raises:
         EncoderError: the encoder can't be loaded.
     """
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         missing = warehouse.vectors.missing_encodings(identity)
     if missing.is_empty():
         return 0
-    encoder = TextEncoder(settings.encoder)
+    encoder = TextEncoder(settings.encoder, precision=settings.encoder_precision)
     for start in range(0, missing.height, _BLOCK):
         block = missing.slice(start, _BLOCK)
         vectors = encoder.encode(block["text"].to_list())

@@ -9,7 +9,6 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from locus.encoding import encoder_identity
 from locus.evaluation.backends import obstacle as can_not
 from locus.selection import SPREAD, MapChooser, Plan, plan, plan_by_map, train_missing
 from tasks.discover import Discovered
@@ -159,7 +158,7 @@ def lack_of_map(settings: Settings, active: Mapping[str, Any] | None) -> str | N
     """What keeps anybody from choosing by the active map; None if nothing does."""
     if active is None:
         return "a map, and there is none yet"
-    if active["encoder"] != encoder_identity(settings.encoder):
+    if active["encoder"] != settings.encoder_identity:
         return "a map of the sentence encoder in use, and there is none yet"
     # Read from the record, so that a map of another kind (and torch with it) isn't loaded.
     if (active["config"] or {}).get("method") != "factors":

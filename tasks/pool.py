@@ -77,7 +77,8 @@ def evaluate_in_pool(
         while left.n_queries and (allowed := purse.allow(left.n_queries)):
             if deaths >= settings.evaluation.pool_attempts:
                 raise failed(
-                    f"it was given out {deaths} times (`pool_attempts`); the last time: {reason}",
+                    f"it was given out {deaths} times (`pool_attempts`); the last time: {reason}; "
+                    "look at the pool's workers",
                     Failure.MACHINES,
                 )
             if deaths:

@@ -49,7 +49,10 @@ def check_pool(pool: str) -> None:
             f"there is no work pool {pool!r}: prefect work-pool create {pool} --type process"
         ) from error
     except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as error:
-        raise PoolError(f"the Prefect server can't be asked for pool {pool!r}: {error}") from error
+        raise PoolError(
+            f"the Prefect server can't be asked for pool {pool!r}: {error}; start it, or correct "
+            "PREFECT_API_URL"
+        ) from error
 
 
 def submit(address: str, name: str, key: str) -> UUID:

@@ -15,7 +15,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from locus.durable import sync
-from locus.encoding import encoder_identity
 from locus.gates.facts import GateFailedError
 from locus.publication.build import build
 from locus.publication.checks import CheckFailedError
@@ -73,7 +72,7 @@ def publish_snapshot(
     building = building_folder(settings.published)
     try:
         created_at = datetime.now(UTC)
-        content = _content(settings, checkpoint_id, created_at, building / COPY)
+        content, held = _content(settings, checkpoint_id, created_at, building / COPY)
         facts = build(content, building)
         snapshot = seal(building, facts.to_manifest(content), created_at)
     finally:
@@ -85,7 +84,7 @@ def publish_snapshot(
             gate(snapshot)
         # A run that has lost its lease must not switch what readers see.
         with while_held(settings):
-            _record(settings, snapshot, checkpoint_id)
+            _record(settings, snapshot, checkpoint_id, held)
             make_current(settings.published, snapshot)
     except GateFailedError as error:
         said = {"results": [one.to_dict() for one in error.results]}
@@ -182,9 +181,9 @@ def _new_models(parent: Snapshot | None, models: list[str]) -> list[str]:
 
 def _content(
     settings: Settings, checkpoint_id: str, created_at: datetime, copy: Path
-) -> SnapshotContent:
-    """What is to be published; and a copy of the warehouse as it was read, to ``copy``."""
-    identity = encoder_identity(settings.encoder)
+) -> tuple[SnapshotContent, str]:
+    """What is to be published, and what the warehouse held then; its copy goes to ``copy``."""
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
         models = embeddings.select("model_id", "revision", "n_scores").join(
@@ -197,6 +196,7 @@ def _content(
         ids, x_Tf = query_features(warehouse, identity, reference["query_id"].to_list())
         texts = warehouse.catalogue.queries(ids=ids, columns=["query_id", "text"])
         # Here, while nobody else can write: an import may add scores as soon as it is closed.
+        held = warehouse.snapshots.held(checkpoint_id)
         warehouse.snapshots.copy_to(copy)
     reference = (
         pl.DataFrame({"query_id": ids})
@@ -212,7 +212,7 @@ def _content(
         "versions": versions(),
         "git_sha": git_sha(),
     }
-    return SnapshotContent(
+    content = SnapshotContent(
         created_at=created_at,
         models=models.select(
             "model_id", "revision", "org", "family", "params_b",
@@ -234,6 +234,7 @@ def _content(
         parent=parent,
         layouts=settings.report_layouts,
     )  # fmt: skip
+    return content, held
 
 
 def _endpoints(settings: Settings) -> list[Endpoint]:
@@ -254,7 +255,7 @@ def reference_sample(bank: pl.DataFrame, most: int) -> pl.DataFrame:
     return pl.concat([test, rest])
 
 
-def _record(settings: Settings, snapshot: Snapshot, checkpoint_id: str) -> None:
+def _record(settings: Settings, snapshot: Snapshot, checkpoint_id: str, held: str) -> None:
     counts = snapshot.manifest["counts"]
     with Warehouse.open(settings.warehouse) as warehouse:
         warehouse.snapshots.add(
@@ -269,4 +270,4 @@ def _record(settings: Settings, snapshot: Snapshot, checkpoint_id: str) -> None:
                 "n_scores": counts["scores"],
             }
         )
-        warehouse.audit("publish", snapshot.snapshot_id, {"counts": counts})
+        warehouse.audit("publish", snapshot.snapshot_id, {"counts": counts, "holds": held})

@@ -79,7 +79,10 @@ def _checkpoint_id(snapshot: Snapshot) -> str:
     """The checkpoint behind a snapshot; it goes into SQL and paths, so its form is checked."""
     found = str(snapshot.manifest["lineage"]["checkpoint_id"])
     if not _HEX.fullmatch(found):
-        raise DecisionError(f"snapshot {snapshot.snapshot_id} names no checkpoint: publish anew")
+        raise DecisionError(
+            f"snapshot {snapshot.snapshot_id} names no checkpoint: `locus publish` makes one that "
+            "does"
+        )
     return found
 
 
@@ -156,8 +159,8 @@ def load_posterior(
     if not isinstance(loaded.map, FactorMap):
         raise DecisionError(
             f"the published map is of the kind {loaded.map.kind!r}, which doesn't know how sure a "
-            'place is: set `method = "factors"` under [training] in locus.toml, make the map '
-            "anew, and ask again"
+            'place is: set `method = "factors"` under [training] in locus.toml, then '
+            "`locus retrain --force`, and ask again"
         )
     items = loaded.map.placement.items
 

@@ -118,7 +118,10 @@ def _refuse_strangers(backup: Backup) -> None:
     for name in backup.files:
         place, first, *_ = name.split("/")
         if first not in (IN_HOME if place == "home" else IN_SETTINGS):
-            raise BackupError(f"{backup.path}: {name!r} is nothing that a backup of ours holds")
+            raise BackupError(
+                f"{backup.path}: {name!r} is nothing that `locus backup` writes, so nothing of it "
+                "is unpacked"
+            )
 
 
 def _proven(backup: Backup, built: Path) -> int:
@@ -134,7 +137,9 @@ def _proven(backup: Backup, built: Path) -> int:
     try:
         found = tables_of(database)
     except WarehouseError as error:
-        raise BackupError(f"{backup.path}: its warehouse can't be opened: {error}") from error
+        raise BackupError(
+            f"{backup.path}: its warehouse can't be opened: {error}; take another backup"
+        ) from error
     wanted = backup.manifest.get("tables")
     if found != wanted or file_version(database) != backup.manifest["schema_version"]:
         names = [n for n in found if not isinstance(wanted, dict) or found[n] != wanted.get(n)]
@@ -164,10 +169,14 @@ def _at_home(backup: Backup, built: Path, home: Path) -> None:
             request = json.loads(file.read_text(encoding="utf-8"))
             parent, name = Path(request["parts"]).parts[-2:]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BackupError(f"{backup.path}: {file.parent.name}: no request: {error}") from error
+            raise BackupError(
+                f"{backup.path}: the request of run {file.parent.name} can't be read: {error}; "
+                "take another backup"
+            ) from error
         if parent not in ("parts", "canaries") or name == "..":
             raise BackupError(
-                f"{backup.path}: {file.parent.name}: its parts lie in {parent}/{name}"
+                f"{backup.path}: run {file.parent.name} has its parts outside of the home, in "
+                f"{parent}/{name}; take another backup"
             )
         request["parts"] = str(home / parent / name)
         with whole_file(file) as stream:

@@ -23,7 +23,6 @@ from locus import shadow
 from locus.bank import Array
 from locus.embedding import checkpoint
 from locus.embedding.maps import ModelMap
-from locus.encoding import encoder_identity
 from locus.shadow import Comparison, Decision, LearnedFrom
 from tasks.embed import NotEnoughScoresError, Training, learn, read_training, save_map
 from tasks.lineage import git_sha
@@ -94,7 +93,7 @@ def retrain_map(settings: Settings, force: bool = False, dry_run: bool = False) 
     Raises:
         CheckpointError: the active checkpoint is damaged, and this is not forced.
     """
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     if not dry_run:
         remove_orphans(settings)
     with Warehouse.open(settings.warehouse) as warehouse:
@@ -373,7 +372,7 @@ def roll_back(settings: Settings) -> str:
 
 
 def _change_over(settings: Settings, name: str, kind: str, reason: str) -> str:
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         checkpoint_id = find_checkpoint(warehouse, name)
         active = warehouse.checkpoints.active()

@@ -9,7 +9,6 @@ from prefect.cache_policies import NO_CACHE
 
 from locus.bank import Array
 from locus.embedding import checkpoint
-from locus.encoding import encoder_identity
 from locus.routing.predictor import Predictor
 from locus.selection import spread_order
 from tasks.features import query_features
@@ -43,7 +42,7 @@ def score_pool(settings: Settings, checkpoint_id: str) -> int:
     Returns:
         How many predictions there are.
     """
-    identity = encoder_identity(settings.encoder)
+    identity = settings.encoder_identity
     with Warehouse.open(settings.warehouse) as warehouse:
         embeddings = warehouse.vectors.embeddings(checkpoint_id).sort("model_id")
         bank = warehouse.catalogue.queries(columns=["query_id", "task"])

@@ -55,7 +55,10 @@ def roll_back(settings: Settings, name: str | None = None) -> Snapshot:
     # A run that has lost its lease must not switch what readers see.
     with while_held(settings):
         with Warehouse.open(settings.warehouse) as warehouse:
-            warehouse.audit("snapshot rollback", chosen.snapshot_id, {"from": now.snapshot_id})
+            active = warehouse.checkpoints.active()
+            held = warehouse.snapshots.held(active["checkpoint_id"]) if active else None
+            detail = {"from": now.snapshot_id, "holds": held}
+            warehouse.audit("snapshot rollback", chosen.snapshot_id, detail)
         make_current(settings.published, chosen)
     log.info("snapshot %s is current; it was %s", chosen.snapshot_id, now.snapshot_id)
     return chosen

@@ -14,17 +14,29 @@ KEYS = {
 
 
 @contextmanager
-def bucket(name: str) -> Iterator[dict[str, str]]:
-    """A bucket, while the block runs; gives the environment of those who use it."""
-    import boto3
+def service(port: int = 0) -> Iterator[str]:
+    """The service on a port, a free one by default, while the block runs; gives its address.
+
+    What its buckets hold is this process's, and there again when it is started anew.
+    """
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
+        host, found = server.get_host_and_port()
+        yield f"http://{host}:{found}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def bucket(name: str) -> Iterator[dict[str, str]]:
+    """A bucket, while the block runs; gives the environment of those who use it."""
+    import boto3
+
+    with service() as url:
         boto3.client(
             "s3",
             endpoint_url=url,
@@ -33,5 +45,3 @@ def bucket(name: str) -> Iterator[dict[str, str]]:
             region_name=KEYS["AWS_DEFAULT_REGION"],
         ).create_bucket(Bucket=name)
         yield {**KEYS, "AWS_ENDPOINT_URL": url}
-    finally:
-        server.stop()

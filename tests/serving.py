@@ -49,10 +49,10 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def running(
-    handler: type[BaseHTTPRequestHandler], closing: threading.Event | None = None
+    handler: type[BaseHTTPRequestHandler], closing: threading.Event | None = None, port: int = 0
 ) -> Iterator[str]:
     """Serve; gives the address, and sets ``closing`` for requests that wait before it ends."""
-    server = _Server(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 
 from warehouse.errors import SqlError
+from warehouse.locks import NO_LOCKS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -155,10 +156,12 @@ def _run(
 
 def _opened(copy_path: Path) -> duckdb.DuckDBPyConnection:
     if not copy_path.is_file():
-        raise SqlError(f"{copy_path}: no published copy there", "Publish a snapshot first.")
+        raise SqlError(f"{copy_path}: no published copy there", "`locus publish` makes one.")
     try:
         con = duckdb.connect(str(copy_path), read_only=True, config=_CONFIG)
     except duckdb.Error as error:
+        if "Could not set lock" in str(error):  # nobody writes to a copy that is published
+            raise SqlError(f"{copy_path} can't be locked: {NO_LOCKS}") from error
         raise _sql_error(error) from error
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET lock_configuration = true")

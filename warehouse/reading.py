@@ -33,4 +33,6 @@ def reading(path: Path) -> Iterator[Session]:
         text = str(error).splitlines()[0]
         if "Could not set lock" in text:
             raise WarehouseBusyError(path, 0, text) from error
-        raise WarehouseError(f"{path} cannot be read: {text}") from error
+        raise WarehouseError(
+            f"{path} cannot be read: {text}; `locus doctor` says what to do"
+        ) from error

@@ -56,18 +56,30 @@ class Snapshots:
         rows = self.list().head(1).to_dicts()
         return rows[0] if rows else None
 
+    def held(self, checkpoint_id: str) -> str:
+        """What a snapshot would be made of now, as one word; equal words, equal content.
+
+        Written down as ``holds`` of the audit entries `publish` and `snapshot rollback`, where
+        `is_behind` reads it.
+
+        Args:
+            checkpoint_id: whose places of models count.
+        """
+        return str(self._session.value(query("held"), {"checkpoint_id": checkpoint_id}))
+
     def is_behind(self, snapshot_id: str, created_at: datetime, checkpoint_id: str) -> bool:
-        """Whether a snapshot lacks scores, or places by a checkpoint, that came later.
+        """Whether a snapshot lacks scores, or places by a checkpoint, that came in later.
 
         Args:
             snapshot_id: the current snapshot.
-            created_at: when it was built (UTC).
+            created_at: when it was built (UTC); counts only where no ``holds`` is written down.
             checkpoint_id: the active checkpoint.
         """
         values = {
             "snapshot_id": snapshot_id,
             "created_at": created_at,
             "checkpoint_id": checkpoint_id,
+            "held": self.held(checkpoint_id),
         }
         return bool(self._session.value(query("is_behind"), values))
 

@@ -62,9 +62,11 @@ EXIT_ERROR = 1
 EXIT_GATE = 4
 EXIT_DEFECT = 70
 _OURS = ("locus.", "warehouse.", "tasks.", "flows.")
-# What a machine refuses for want of room or rights is no defect either.
+# What a machine refuses for want of room, rights or locks, or since a disk has gone, is no defect
+# either.
 _REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.EIO, errno.ENOLCK, errno.ESTALE, errno.ENOTCONN,
 }  # fmt: skip
 
 
@@ -105,6 +107,9 @@ def _end_quietly() -> None:
 
 def main() -> None:
     """Run the command line; every error of ours is one line and exit status 1."""
+    # Looking for plugins reads what all installed packages say of themselves, at every start.
+    # Who has some sets it, be it to nothing.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Registered first, so it runs last, after every other exit handler has had its say.
     atexit.register(_end_quietly)
     try:
@@ -113,6 +118,7 @@ def main() -> None:
         if os.environ.get("LOCUS_DEBUG"):
             raise
         from locus.gates.facts import GateFailedError
+        from locus.snapshots import DamagedSnapshotError
 
         if gone := _server_gone(error):
             say_error(gone)
@@ -121,7 +127,8 @@ def main() -> None:
             os._exit(EXIT_ERROR)
         known = type(error).__module__.startswith(_OURS)
         refused = _is_refused(error)
-        say_error(error_line(error, known or refused) + ("; see `locus doctor`" * refused))
+        see = refused or type(error) is DamagedSnapshotError
+        say_error(error_line(error, known or refused) + ("; see `locus doctor`" * see))
         if isinstance(error, GateFailedError):
             sys.exit(EXIT_GATE)
         sys.exit(EXIT_ERROR if known or refused else EXIT_DEFECT)

@@ -49,7 +49,9 @@ def lm_eval(
     for text in metric or []:
         task, sign, name = text.partition("=")
         if not sign:
-            raise typer.BadParameter(f"{text!r} is not TASK=METRIC", param_hint="--metric")
+            raise typer.BadParameter(
+                f"{text!r}: write TASK=METRIC, such as gsm8k=exact_match", param_hint="--metric"
+            )
         chosen[task] = name
     _run("lm-eval", folder, skip_bad, model, chosen)
 

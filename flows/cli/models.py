@@ -90,7 +90,9 @@ def add(
     given += [(key, value) for key, value in named.items() if value is not None]
     twice = {key for key, _ in given if [k for k, _ in given].count(key) > 1}
     if twice:
-        raise RegistryError(f"{model_id!r} was not added: args.{min(twice)} is given twice")
+        raise RegistryError(
+            f"{model_id!r} was not added: args.{min(twice)} is given twice: give it once"
+        )
     try:
         spec = ModelSpec(
             id=model_id,
@@ -124,7 +126,9 @@ def _pair(text: str) -> "tuple[str, Scalar]":
 
     key, sign, value = text.partition("=")
     if not sign or not key or not value:
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--arg")
+        raise typer.BadParameter(
+            f"{text!r}: write KEY=VALUE, such as num_concurrent=4", param_hint="--arg"
+        )
     # A value that begins like this is YAML's own business, and PyYAML fails over some.
     if key in _TEXT_ARGUMENTS or value[0] in "!&*{[":
         return key, value

@@ -123,7 +123,10 @@ def diff(
     if old is None:
         kept = [one for one in all_snapshots(published) if one.snapshot_id < after.snapshot_id]
         if not kept:
-            raise SnapshotError(f"no snapshot older than {after.snapshot_id} is kept")
+            raise SnapshotError(
+                f"no snapshot older than {after.snapshot_id} is kept: `locus snapshots list` shows "
+                "what there is"
+            )
         before = kept[0]
     else:
         before = find(published, old)

@@ -61,7 +61,8 @@ def grouped(
     if set(found) != wanted:
         raise HarnessError(
             f"task {task.config.task!r}: asked {len(wanted)} queries, {len(wanted - set(found))} "
-            f"of them were not answered and {len(set(found) - wanted)} others were; nothing is kept"
+            f"of them were not answered and {len(set(found) - wanted)} others were; nothing "
+            "is kept. Take the task out of `tasks` in locus.toml, and tell whoever wrote it"
         )
     return found
 

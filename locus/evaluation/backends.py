@@ -215,6 +215,15 @@ def _check_service(backend: str, service: Service, args: Mapping[str, Any]) -> N
             f"backend {backend} needs args.base_url: an address that ends in {end}, such as "
             f"http://127.0.0.1:8000/v1{end}"
         )
+    try:
+        # As whoever connects does: a label that is empty or too long is found out here.
+        parts.hostname.encode("idna")
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(
+            "args.base_url names a host or port that can't be: write it like "
+            f"http://127.0.0.1:8000/v1{end}"
+        ) from error
     if parts.username or parts.password or parts.query:
         raise ValueError(
             "args.base_url holds a user, password or query, which would be written to files: put "

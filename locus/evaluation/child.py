@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from locus.evaluation.watch import Watch
 log = logging.getLogger(__name__)
 
 # Exit statuses of a worker: it says why in its last line, or nobody was left to read it.
+RAISED = 1
 FAILED = 2
 ABANDONED = 4
 
@@ -174,4 +176,10 @@ def work(run: Callable[[TextIO], None]) -> int:
     except HarnessError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         return FAILED
+    except Exception as error:
+        # Libraries say what is wrong first and advice after it: the last line is all of it.
+        traceback.print_exc()
+        words = " ".join(str(error).split())
+        sys.stderr.write(f"\nerror: {type(error).__name__}: {words}\n")
+        return RAISED
     return 0

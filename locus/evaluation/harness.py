@@ -15,6 +15,7 @@ from typing import Any
 from locus.evaluation.answers import Scoring, check_metric, grouped, local_row, service_row
 from locus.evaluation.asked import as_asked, said
 from locus.evaluation.backends import KEY_ARGUMENT, check_arguments
+from locus.evaluation.hub_waits import end_waits
 from locus.evaluation.questions import (
     HarnessError,
     Identities,
@@ -99,6 +100,7 @@ def load_local(request: EvaluationRequest) -> Any:
     args = {key: value for key, value in request.args.items() if key != KEY_ARGUMENT}
     args = {**weights(backend, args), **args}
     extra = {key: value for key, value in _extra(request).items() if key not in args}
+    end_waits()
     try:
         if request.trusted_code:
             args = {**args, **_with_code(request)}

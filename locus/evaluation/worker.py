@@ -206,7 +206,8 @@ def _known(request: EvaluationRequest, tasks: dict[str, Any]) -> dict[QueryId, Q
         if missing:
             raise HarnessError(
                 f"task {task!r} has no query {missing[0]!r} ({len(missing)} missing): the "
-                "installed task differs from the one that was catalogued; run nightly again"
+                "installed task differs from the one that was catalogued; `locus run nightly` "
+                "catalogues it anew"
             )
         known.update(found)
     return known

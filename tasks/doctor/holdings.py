@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from locus.embedding.checkpoint import CheckpointError, load
-from locus.encoding import EncoderError, encoder_identity
+from locus.encoding import EncoderError
 from locus.snapshots import Snapshot, SnapshotError, current, sealed_folders, verify
 from tasks.doctor.finding import Finding, broken, ok, some, warning
 from tasks.doctor.leftovers import leftovers
@@ -255,7 +255,7 @@ def _checkpoint(
     if folder is None:
         return make("checkpoint", f"the folder of {name[:16]} is missing", step)
     try:
-        load(folder, encoder_identity(settings.encoder) if active else None)
+        load(folder, settings.encoder_identity if active else None)
     except CheckpointError as error:
         return make("checkpoint", str(error), step)
     except EncoderError:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from locus.encoding import encoder_identity
-from locus.encoding.text import EncoderError
+from locus.encoding import EncoderError
+from locus.encoding.precision import marked
 from locus.registry import RegistryError, load_registry
 from locus.snapshots import SnapshotError, current
 from tasks.doctor.finding import Finding, broken, ok, some, warning
 from tasks.lock import lease_status
 from tasks.settings import Settings, settings_file
+from warehouse.locks import NO_LOCKS, has_locks
 
 SET_ASIDE = ".before-restore-"
 """What follows the name of a home that a restore has set aside."""
@@ -66,6 +67,9 @@ def _home(home: Path) -> Finding:
             stream.write(b"x")
             stream.flush()
             os.fsync(stream.fileno())
+        if not has_locks(home):
+            why, _, step = NO_LOCKS.partition(": ")
+            return broken("home", f"{home}: {why}", step)
     except OSError as error:
         return broken(
             "home",
@@ -116,10 +120,10 @@ def _registry(settings: Settings) -> Finding:
 def _encoder(settings: Settings) -> Finding:
     name = settings.encoder
     try:
-        identity = encoder_identity(name)
+        identity = settings.encoder_identity
     except EncoderError as error:
         return broken("encoder", str(error), "install it, or set `encoder` in locus.toml")
-    if identity != name:
+    if identity != marked(name, settings.encoder_precision):
         return ok("encoder", f"{name} is here ({identity})")
     if Path(name).is_absolute() or name.startswith((".", "~")):
         return broken("encoder", f"there is no folder {name}", "set `encoder` in locus.toml")

@@ -112,7 +112,7 @@ def test_an_argument_without_a_value_is_a_usage_error(home: Path) -> None:
     for text in ("novalue", "=1", "x="):
         result = add("a", "--backend", "dummy", "--arg", text)
         assert result.exit_code == 2
-        assert "is not KEY=VALUE" in result.output
+        assert "write KEY=VALUE" in result.output
 
 
 def test_a_folder_is_found_from_where_one_stands_and_from_the_file(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from serving import wait_for
 from small_map import publish_small
@@ -84,7 +85,9 @@ def test_no_request_is_lost_and_none_sees_two_snapshots(tmp_path: Path) -> None:
     with served(tmp_path) as (url, process):
         wait_for(lambda: healthy(url, process), 120)
         for level in LEVELS:
-            found = _one_level(url, level, published, kept, numbers)
+            began, switches = time.monotonic(), itertools.count()
+            found = _one_level(url, level, published, itertools.cycle(kept), numbers, switches)
+            took = time.monotonic() - began
             statuses = Counter(status for status, *_ in found)
             # Who is too many is told to come again, and nothing else ever goes wrong.
             assert set(statuses) <= ({200} if level <= WAITING else {200, 503})
@@ -93,21 +96,29 @@ def test_no_request_is_lost_and_none_sees_two_snapshots(tmp_path: Path) -> None:
             served_s = [seconds for status, seconds, *_ in found if status == 200]
             p50, p99 = 1000 * np.quantile(served_s, [0.5, 0.99])
             log.info(
-                "%4d at a time: %5d answered, %4d told to come again, p50 %.0f ms, p99 %.0f ms",
-                level, statuses[200], statuses[503], p50, p99,
+                "%4d at a time: %5d answered, %4d told to come again, p50 %.0f ms, p99 %.0f ms, "
+                "%.1f answered a second, %d publications, %.0f MB",
+                level, statuses[200], statuses[503], p50, p99, statuses[200] / took,
+                next(switches), psutil.Process(process.pid).memory_info().rss / 1e6,
             )  # fmt: skip
     assert "Traceback" not in (tmp_path / "said.txt").read_text()
 
 
 def _one_level(
-    url: str, level: int, published: Path, kept: list[Snapshot], numbers: Iterator[int]
+    url: str,
+    level: int,
+    published: Path,
+    kept: Iterator[Snapshot],
+    numbers: Iterator[int],
+    switches: Iterator[int],
 ) -> list[tuple[int, float, str, int]]:
     """As many requests at a time as ``level``, while the pointer goes back and forth."""
     done = threading.Event()
 
     def publish() -> None:
-        for one in itertools.cycle(kept):
+        for one in kept:
             make_current(published, one)
+            next(switches)
             if done.wait(0.3):
                 return
 

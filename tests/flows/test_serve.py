@@ -232,7 +232,7 @@ def test_processes_end_with_a_serve_that_is_killed(alone: Pipeline) -> None:
 
 
 def test_a_backfill_of_a_stranger_asks_nobody(
-    alone: Pipeline, monkeypatch: pytest.MonkeyPatch
+    alone: Pipeline, monkeypatch: pytest.MonkeyPatch, prefect_api: str
 ) -> None:
     monkeypatch.setenv("LOCUS_CONFIG", str(alone.folder / "locus.toml"))
     with pytest.raises(RegistryError, match="'org/nobody': not in"):
@@ -281,7 +281,8 @@ def test_a_worker_of_a_pool(pipeline: Pipeline, own_prefect_server: str) -> None
         asked = {"deployments": {"name": {"any_": [name]}}, "flow_runs": which}
         answer = httpx.post(f"{own_prefect_server}/flow_runs/filter", json=asked, timeout=30)
         found: list[dict[str, Any]] = answer.raise_for_status().json()
-        return found
+        # The scheduled watch may come by meanwhile, and announces models as they really are.
+        return [one for one in found if one["parameters"].get("revision") in (None, "r1")]
 
     # A server without the deployment loses no model: it isn't marked as announced.
     assert announcing(pipeline, "org/c", "r1").communicate(timeout=120)[0] == "False\n"

@@ -106,17 +106,29 @@ def test_what_a_killed_night_left_unpublished_is_found(after_first: Pipeline) ->
             con.execute(sql)
         return is_behind(settings, checkpoint_id)
 
+    comes_in = (
+        "INSERT INTO score_part SELECT 'new ' || kind, run_id, 1, merged_at FROM score_part "
+        "JOIN evaluation_run USING (run_id) LIMIT 1"
+    )
     assert not is_behind(settings, checkpoint_id)
     # Scores that came in and a model that was placed later, but not what canaries answered.
-    assert change("UPDATE score_part SET merged_at = now()")
-    assert not change("UPDATE evaluation_run SET kind = 'canary'")
-    assert change("UPDATE model_embedding SET embedded_at = now()")
-    assert is_behind(settings, checkpoint_id)
+    assert change(comes_in)
+    assert not change("DELETE FROM score_part WHERE part_sha256 LIKE 'new%'")
+    assert change("UPDATE model_embedding SET scores_digest = 'another'")
     # Who goes back to a snapshot means to leave that out.
     with Warehouse.open(settings.warehouse) as warehouse:
-        warehouse.audit("snapshot rollback", now.snapshot_id)
+        held = warehouse.snapshots.held(checkpoint_id)
+        warehouse.audit("snapshot rollback", now.snapshot_id, {"holds": held})
     assert not is_behind(settings, checkpoint_id)
-    assert change("UPDATE score_part SET merged_at = now(); UPDATE evaluation_run SET kind = 'x'")
+    assert change(comes_in)
+    assert change("UPDATE evaluation_run SET kind = 'canary'")  # fewer than it was made of
+
+    # A snapshot of a version that wrote down no such word is held to times.
+    assert not change("UPDATE audit_log SET detail = NULL")
+    assert change("UPDATE model_embedding SET embedded_at = now()")
+    assert not change("UPDATE audit_log SET logged_at = now() WHERE action = 'snapshot rollback'")
+    assert not change("UPDATE score_part SET merged_at = now()")
+    assert change("UPDATE evaluation_run SET kind = 'x'")
 
     # Sealed, and killed before the gates saw it: nobody may go back to it.
     building = building_folder(settings.published)

@@ -236,7 +236,7 @@ CASES: dict[str, tuple[Callable[[dict[str, Any], Members], object], str]] = {
     "a newer format": (lambda m, t: m.update(format=99), "has format 99, this version"),
     "a newer schema": (lambda m, t: m.update(schema_version=99), "schema version 99, this code"),
     "a server's address": (
-        lambda m, t: m["files"].update({"home/serve.json": entry(EVIL)}), "nothing that a backup"),
+        lambda m, t: m["files"].update({"home/serve.json": entry(EVIL)}), "nothing that `locus"),
     "no schema": (lambda m, t: m.pop("schema_version"), "names no schema version"),
     "other rows": (
         lambda m, t: m["tables"]["score"].update(digest="0" * 32), r"other rows .*\(in score\)"),

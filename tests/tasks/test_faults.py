@@ -4,6 +4,7 @@ What the promises and other tests show already isn't shown again: kills at any i
 a full disk under a worker, a clock that goes wrong under a live lease.
 """
 
+import os
 import re
 import shutil
 import signal
@@ -37,6 +38,7 @@ from warehouse.examine import examine
 from warehouse.store import Warehouse
 
 BIN = Path(sys.executable).parent
+LOCKLESS = Path(__file__).with_name("lockless.py")
 
 
 def turned(path: Path, at: float = 0.5, n: int = 1) -> None:
@@ -298,6 +300,25 @@ def test_a_home_that_cannot_be_written_to(kept: KeptHome, tmp_path: Path) -> Non
         assert not (tmp_path / "b.tar").exists()
 
 
+def test_a_home_whose_file_system_has_no_locks(kept: KeptHome) -> None:
+    """As NFS without its lock daemon: it is said, and not taken for another run that goes on."""
+    for command, status, says in (
+        (["doctor"], 1, r"home +\S+ *\n? *\S*: its file system has no locks"),
+        (["sql", "SELECT 1"], 1, "warehouse.duckdb can't be locked: its file system has no locks"),
+        (["backup", str(kept.home.parent / "b.tar")], 1, "No locks available; see `locus doctor`"),
+        (["status"], 0, "models"),
+    ):
+        done = subprocess.run(
+            [sys.executable, str(LOCKLESS), str(BIN / "locus"), *command],
+            env={**os.environ, "LOCUS_HOME": str(kept.home), "COLUMNS": "300"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert re.search(says, done.stdout + done.stderr), (done.stdout, done.stderr)
+
+
 def test_a_disk_that_is_full_while_a_night_goes_on(kept: KeptHome, tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "32m", kept.home) as disk:
         home = disk.folder / "home"
@@ -334,6 +355,7 @@ def test_a_clock_that_was_set_back(kept: KeptHome) -> None:
     with duckdb.connect(str(settings.warehouse)) as con:
         con.execute("UPDATE score SET scored_at = scored_at + INTERVAL 2 DAY")
         con.execute("UPDATE score_part SET merged_at = merged_at + INTERVAL 2 DAY")
+        con.execute("UPDATE audit_log SET logged_at = logged_at + INTERVAL 2 DAY")
     assert "dated 48.0 hours later" in kept.doctor()["clock"][0].said
     # The next night: asked once, published after what was published before, though it is "earlier".
     kept.ask("run-b", "org/b", range(10))
@@ -346,7 +368,10 @@ def test_a_clock_that_was_set_back(kept: KeptHome) -> None:
     with Warehouse.open(settings.warehouse) as w:
         active = w.checkpoints.active()
     assert active is not None
-    assert is_behind(settings, active["checkpoint_id"])  # once more than need be, never too seldom
+    # Nothing is new, whatever is dated later; what then comes in is, though dated earlier.
+    assert not is_behind(settings, active["checkpoint_id"])
+    kept.ask("run-c", "org/c", range(10))
+    assert is_behind(settings, active["checkpoint_id"])
     # What is older is what was published before it, and that is what is gone back to and kept.
     prune(settings)
     assert [s.snapshot_id for s in all_snapshots(settings.published)] == [
@@ -355,6 +380,10 @@ def test_a_clock_that_was_set_back(kept: KeptHome) -> None:
     heal_interrupted.fn(settings)
     assert current(settings.published) == snapshot
     assert roll_back(settings) == ahead
+    assert not is_behind(settings, active["checkpoint_id"])  # left out on purpose
+    POINTERS["gone"](settings.published)
+    mend(settings)
+    assert current(settings.published) == ahead  # gone back to last, though dated earlier
     with Warehouse.open(settings.warehouse) as w:
         held = w.read("SELECT count(*) AS n, count(DISTINCT query_id) AS q FROM score "
                       "WHERE run_id = 'run-b'")  # fmt: skip

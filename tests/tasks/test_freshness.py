@@ -53,6 +53,11 @@ def test_nights_that_find_nothing_new_keep_an_old_snapshot_fresh(settings: Setti
     assert not freshness(settings, NOW).stale
 
 
+def test_a_night_that_is_dated_later_than_now_is_said(settings: Settings) -> None:
+    note_night(settings, "published", True, NOW + hours(48))
+    assert "48.0 hours later than now: set the clock right" in freshness(settings, NOW).said
+
+
 def test_a_failed_night_is_no_check_and_is_named(settings: Settings) -> None:
     note_night(settings, "published", True, NOW - hours(31))
     note_night(settings, "gate routing:\n a drop", False, NOW - hours(7))

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from locus.embedding import checkpoint
+from locus.encoding import Precision
 from tasks.embed import NoEncoderError, NotEnoughScoresError, embed_models, train_if_needed
 from tasks.encode import encode_queries
 from tasks.importing import import_folder
@@ -47,7 +48,13 @@ def write_matrix(folder: Path, n_models: int = 14) -> Path:
 
 
 def settings(home: Path, method: Literal["factors", "attention"]) -> Settings:
-    return Settings(home=home, training=TrainingSettings(method=method, steps=4))
+    # One of them in the other precision.
+    precision: Precision = "bfloat16" if method == "factors" else "float32"
+    return Settings(
+        home=home,
+        encoder_precision=precision,
+        training=TrainingSettings(method=method, steps=4),
+    )
 
 
 @pytest.mark.parametrize("method", ["factors", "attention"])
@@ -64,6 +71,10 @@ def test_a_map_is_learned_once_and_says_how_sure_it_is(
     made, new = train_if_needed.fn(ours)
     assert new
     assert train_if_needed.fn(ours) == (made, False)
+    flipped = "float32" if ours.encoder_precision == "bfloat16" else "bfloat16"
+    other = ours.model_copy(update={"encoder_precision": flipped})
+    with pytest.raises(NoEncoderError, match=other.encoder_identity.replace("+", r"\+")):
+        train_if_needed.fn(other, may_train=False)
     assert checkpoint.load(ours.checkpoints / made).map.kind == method
     assert len(embed_models.fn(ours, made)) == 14
     assert embed_models.fn(ours, made) == []

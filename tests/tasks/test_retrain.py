@@ -311,7 +311,7 @@ def test_what_cannot_be_used_is_not_promoted(retrained: World) -> None:
     with pytest.raises(UnknownCheckpointError, match="could be any of 2"):
         promote_by_hand(settings, "")
     other = settings.model_copy(update={"encoder": "another/encoder"})
-    with pytest.raises(PromotionRefusedError, match=r"set `encoder` in locus\.toml back"):
+    with pytest.raises(PromotionRefusedError, match=r"set `encoder` \(and .*locus\.toml back"):
         promote_by_hand(other, old)
     weights = settings.checkpoints / old / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")

@@ -1,16 +1,26 @@
 """What machines hand over: a folder and a bucket of a real S3 service, and what settings refuse."""
 
 import importlib.util
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import boto3
+import polars as pl
 import pytest
-from bucket import bucket
+from bucket import KEYS, bucket, service
+from openai_server import MODEL, serving
+from serving import wait_for
+from tiny import write_tasks
 
 from locus.budget import Budget, Estimate, Ledger, Spent
+from locus.evaluation.catalogue import read_catalogue
 from locus.evaluation.failure import Failure
 from locus.evaluation.jobs import Job, JobFolder, Limits, Parts, Report, Wanted
-from locus.evaluation.remote import Machine, WrongMachineError, run_job
+from locus.evaluation.remote import Machine, WrongMachineError, agreed_versions, run_job
+from locus.evaluation.request import EvaluationRequest
 from locus.storage import StorageAddressError, StorageError, check_address, open_storage
 from tasks.settings import SettingsError, load_settings
 
@@ -81,6 +91,51 @@ def test_objects_parts_and_jobs(
     folder.take_back()
     assert storage.names("jobs") == []
     assert run_job(folder.address, Machine()).stopped == "the job was taken back before it began"
+
+
+def test_storage_that_goes_away_in_the_middle_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service stops listening while parts are brought, and comes back: nothing is lost."""
+    tasks = write_tasks(tmp_path / "tasks")
+    ids = read_catalogue(["tiny_copy"], [tasks])[1]["query_id"].sort().to_list()[:6]
+    for name, value in {**KEYS, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with serving() as asked, ThreadPoolExecutor(1) as pool:
+        asked.delay_s = 0.3
+        with service() as url:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+            boto3.client("s3", endpoint_url=url).create_bucket(Bucket="locus-gone")
+            storage = open_storage("s3://locus-gone/some/prefix")
+            folder, parts = JobFolder(storage, f"{RUN}-2"), Parts(storage, "parts/model")
+            request = EvaluationRequest(
+                run_id=RUN, model_id="org/served", revision="unversioned",
+                backend="local-chat-completions",
+                args={"model": MODEL, "base_url": f"{asked.root}/chat/completions",
+                      "num_concurrent": 1},
+                queries={"tiny_copy": ids}, parts="parts/model", task_folders=[str(tasks)],
+                chunk_size=2,
+            )  # fmt: skip
+            request.write(tmp_path / "job.json")
+            job = json.loads((tmp_path / "job.json").read_text())
+            limits = Limits(60, 30, Budget(), Estimate(1))
+            folder.give(Job(job, limits, "parts/model", agreed_versions()))
+            folder.want(Wanted(0))
+            ended = pool.submit(run_job, folder.address, Machine(threads=1))
+            wait_for(folder.report)
+            folder.want(Wanted(1))
+            wait_for(lambda: storage.names("parts/model"))
+        with pytest.raises(StorageError, match=r"locus-gone.*AWS_ENDPOINT_URL"):
+            parts.fetch(tmp_path / "here")
+        wait_for(lambda: len(asked.asked) == 6)
+        with service(urlsplit(url).port or 0):
+            report = ended.result(60)
+            found = parts.fetch(tmp_path / "here")
+    assert (report.ended, report.error, report.stopped, report.done) == (True, None, None, 6)
+    assert "s3://locus-gone/some/prefix: " in caplog.text
+    rows = pl.concat([pl.read_parquet(path) for path in found])
+    assert sorted(rows["query_id"]) == ids
+    assert len(set(asked.prompts())) == len(asked.asked) == 6
 
 
 def test_what_is_lent_is_what_was_set_aside() -> None:

@@ -2,5 +2,5 @@
 SELECT subject AS snapshot_id
 FROM audit_log
 WHERE action IN ('publish', 'snapshot rollback', 'snapshot repair')
-ORDER BY logged_at DESC
+ORDER BY rowid DESC  -- in the order of writing, whatever a clock did
 LIMIT 1

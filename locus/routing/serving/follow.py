@@ -1,5 +1,6 @@
 """Follows a published folder: always a router of the newest snapshot that can be used."""
 
+import gc
 import logging
 import threading
 import time
@@ -146,6 +147,8 @@ class Follower:
                 return
             created_at = datetime.fromisoformat(snapshot.manifest["created_at"])
             self._serving = Serving(snapshot.snapshot_id, created_at, router)
+            del now
+            gc.collect()  # the encoder before holds itself, and is large
             log.info("routing by snapshot %s, %d models", snapshot.snapshot_id, len(router.models))
         self._problem = None
 

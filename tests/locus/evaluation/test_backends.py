@@ -1,5 +1,8 @@
 """Backends: which arguments are refused, which key goes where, and what can't be loaded."""
 
+import os
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -35,6 +38,8 @@ GOOD = {"model": "m", "base_url": URL}
         ({"base_url": None}, "needs args.base_url"),
         ({"base_url": "file:///v1/chat/completions"}, "needs args.base_url"),
         ({"base_url": "http://127.0.0.1:8000/v1"}, "ends in /chat/completions"),
+        ({"base_url": "http://a..b/v1/chat/completions"}, "host or port that can't be"),
+        ({"base_url": "http://a:99999/v1/chat/completions"}, "host or port that can't be"),
         ({"base_url": "http://u:marker-key@host/v1/chat/completions"}, "user, password or query"),
         ({"base_url": f"{URL}?key=marker-key"}, "user, password or query"),
         ({"api_key_env": "AWS_SECRET_ACCESS_KEY"}, "ends in _API_KEY"),
@@ -169,6 +174,25 @@ def test_a_local_model_is_loaded(request_: EvaluationRequest) -> None:
     own = replace(request_, args={**request_.args, "batch_size": 2, "device": "cpu"})
     assert load_local(own).batch_size == 2
     assert type(load_local(replace(request_, backend="dummy", args={}))).__name__ == "DummyLM"
+
+
+def test_a_hub_that_never_answers_is_not_waited_for() -> None:
+    """Its library would wait for ever; each worker limits that, before it loads a model."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.listen()
+        script = (
+            "import sys\nfrom huggingface_hub import HfApi\n"
+            "from locus.evaluation.hub_waits import end_waits\nend_waits(0.3)\n"
+            "HfApi(endpoint=sys.argv[1]).model_info('org/name')\n"
+        )
+        url = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", script, url],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "ReadTimeout" in done.stderr
 
 
 def test_an_unknown_backend_is_named_with_the_known(request_: EvaluationRequest) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from locus.evaluation.child import WorkerFailedError, started
 from locus.evaluation.failure import Failure
 from locus.evaluation.launch import EvaluationFailedError, Progress, evaluate, worker_environment
 from locus.evaluation.parts import part_name, write_part
@@ -84,6 +85,28 @@ def test_a_model_that_can_t_be_loaded_is_a_clear_failure(
     assert "nowhere" in failure.value.reason
     assert failure.value.kind is Failure.CRASHED
     assert failure.value.log_path.exists()
+
+
+def test_all_that_an_exception_says_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Advice in its last line alone would not say what can't be reached."""
+    (tmp_path / "gone_hub.py").write_text(
+        "import sys\nfrom locus.evaluation.child import work\n"
+        "def run(events):\n    raise OSError('no hub at h\\nCheck the network')\n"
+        "sys.exit(work(run))\n"
+    )
+    here = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    monkeypatch.setenv("PYTHONPATH", here)
+    log = tmp_path / "worker.log"
+    with (
+        pytest.raises(WorkerFailedError) as failure,
+        started("gone_hub", [], log, worker_environment(), 60) as worker,
+    ):
+        assert list(worker.events()) == []
+    assert failure.value.reason == "OSError: no hub at h Check the network"
+    assert failure.value.kind is Failure.CRASHED
+    assert "Traceback" in log.read_text()
 
 
 def test_a_query_that_no_task_has_is_named(request_: EvaluationRequest, tmp_path: Path) -> None:
