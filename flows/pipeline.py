@@ -55,7 +55,7 @@ def run_pipeline(
     heal_interrupted(settings)
     sync_catalogue(settings)
     models = discover_models(settings, only)
-    _say_what_is_not_named(settings, models)
+    say_what_is_not_named(settings, models)
     outcome = Outcome(dry_run=dry_run)
     if only is None:
         models = _awake(settings, models, outcome)
@@ -99,7 +99,7 @@ def run_pipeline(
     return outcome
 
 
-def _say_what_is_not_named(settings: Settings, models: Sequence[Discovered]) -> None:
+def say_what_is_not_named(settings: Settings, models: Sequence[Discovered]) -> None:
     """Whoever has just begun would otherwise see zeros and wonder."""
     if models and not settings.tasks:
         log.warning(

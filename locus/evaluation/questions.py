@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locus.ids import QueryId, query_id
+from locus.names import hint
 
 
 class HarnessError(RuntimeError):
@@ -51,9 +52,10 @@ def load_tasks(names: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
         manager = TaskManager(include_path=paths or None)
     unknown = sorted(set(names) - set(manager.all_tasks))
     if unknown:
+        near = hint(unknown[0], manager.all_tasks, "`lm_eval ls tasks` lists the installed ones")
         raise HarnessError(
             f"no task, group or tag is called {', '.join(map(repr, unknown))}: check `tasks` and "
-            "`task_folders` in locus.toml (`lm_eval ls tasks` lists the installed ones)"
+            f"`task_folders` in locus.toml ({near})"
         )
     tasks: dict[str, Any] = {}
     for name in dict.fromkeys(names):

@@ -230,7 +230,9 @@ def _value(p: Floats, lower: Floats, cost: Floats, policy: Policy, price: float 
     if policy.kind == "lower-bound":
         return lower
     weight = float(policy.price_weight or 0) if policy.kind == "cost-aware" else price
-    return p - weight * np.where(np.isnan(cost), 0, cost) if weight else p
+    # A weight beyond all reason makes each cost infinite, and all that cost anything equally bad.
+    with np.errstate(over="ignore"):
+        return p - weight * np.where(np.isnan(cost), 0, cost) if weight else p
 
 
 def _decide(

@@ -45,8 +45,8 @@ def test_ids_are_the_same_in_every_process(task_folder: Path, bank: pl.DataFrame
 
 
 def test_unknown_tasks_are_named(task_folder: Path) -> None:
-    with pytest.raises(HarnessError, match="'no_such_task_anywhere'"):
-        harness.load_tasks(["tiny_copy", "no_such_task_anywhere"], [task_folder])
+    with pytest.raises(HarnessError, match=r"'tiny_coppy': check .*did you mean tiny_copy"):
+        harness.load_tasks(["tiny_choice", "tiny_coppy"], [task_folder])
 
 
 @pytest.mark.parametrize("order", [1, -1])
