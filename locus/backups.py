@@ -18,6 +18,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ def _opened(source: Path) -> Iterator[_Members]:
             yield _in_tar(source, tar)
     except FileNotFoundError as error:
         raise BackupError(f"there is no backup at {source}: {error}") from error
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise _unreadable(source, error) from error
     except OSError as error:
         if error.errno is None:  # of gzip: a damaged stream

@@ -41,7 +41,8 @@ class ScoreMatrix:
         """Build it from rows (model_id, query_id, score).
 
         Args:
-            scores: one row a score; rows of models or queries not listed are left out.
+            scores: one row a score; rows of models or queries not listed are left out. Ids of the
+                type Enum take a tenth of the time that text does.
             models: row order; None takes the distinct model ids, sorted.
             queries: column order; None takes the distinct query ids, sorted.
 
@@ -50,12 +51,13 @@ class ScoreMatrix:
         """
         rows = models if models is not None else sorted(scores["model_id"].unique())
         columns = queries if queries is not None else sorted(scores["query_id"].unique())
-        cells = (
-            scores.select("model_id", "query_id", pl.col("score").cast(pl.Float32))
-            .drop_nulls()
-            .join(_positions("model_id", rows, "row"), on="model_id")
-            .join(_positions("query_id", columns, "column"), on="query_id")
-        )
+        cells = pl.DataFrame(
+            {
+                "row": _positions(scores["model_id"], rows),
+                "column": _positions(scores["query_id"], columns),
+                "score": scores["score"].cast(pl.Float32),
+            }
+        ).drop_nulls()
         row, column = cells["row"].to_numpy(), cells["column"].to_numpy()
         # A mark a cell: sorting the pairs to find repeats takes ten times as long.
         there_MQ = np.zeros((len(rows), len(columns)), dtype=bool)
@@ -92,8 +94,15 @@ class ScoreMatrix:
         return int(self.known_MQ.sum())
 
 
-def _positions(name: str, ids: Sequence[str], position: str) -> pl.DataFrame:
-    frame = pl.DataFrame({name: list(ids)}, schema={name: pl.String})
-    if frame[name].n_unique() != len(ids):
-        raise ValueError(f"{name} has duplicates")
-    return frame.with_row_index(position)
+def _positions(column: pl.Series, ids: Sequence[str]) -> pl.Series:
+    """Where in a list each id of a column stands; null where it isn't there."""
+    place_of = {one: place for place, one in enumerate(ids)}
+    if len(place_of) != len(ids):
+        raise ValueError(f"{column.name} has duplicates")
+    if isinstance(column.dtype, pl.Enum):
+        names = column.dtype.categories
+        places = pl.Series([place_of.get(name) for name in names], dtype=pl.UInt32)
+        return places.gather(column.to_physical())
+    known = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}).with_row_index("place")
+    found = column.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
+    return found["place"]

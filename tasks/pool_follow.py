@@ -18,6 +18,8 @@ log = logging.getLogger("locus.pipeline")
 POLL_S = 5.0  # the longest between two looks at a job
 STATE_S = 10.0  # between two questions to Prefect's server about one job
 UNTAKEN_S = 60.0  # after so long without a worker people are told, and again after as long
+# What a process that has begun may need to load what the first sign of life takes.
+FIRST_SIGN_S = 60.0
 # What a job that has run out of time may take to say so itself.
 GRACE_S = 60.0
 
@@ -117,6 +119,7 @@ class Follow:
         self._report: Report | None = None
         self._given = time.monotonic()
         self._taken: float | None = None
+        self._began: float | None = None
         self._heard: float | None = None
         self._beat = 0
         self._beaten = -limits.beat_s
@@ -222,6 +225,14 @@ class Follow:
                     died=f"a worker took it and didn't begin within {self._start_s:g} s "
                     "(`pool_start_seconds`)"
                 )
+            if kind == "RUNNING":
+                # No image is pulled any more, and the first sign of life is the first thing done.
+                self._began = self._began or now
+                longest = max(self._limits.silence_s, FIRST_SIGN_S)
+                if now - self._began >= longest:
+                    return self._end(
+                        died=f"a worker began it and gave no sign of life for {longest:g} s"
+                    )
             return None
         pool = self._pool
         silent_s = pool.silent_s(self._given)

@@ -225,7 +225,9 @@ def _content(
         else embeddings["uncertainty"].to_numpy(),
         covariance_Mu=covariances(embeddings),
         x_Tf=x_Tf,
-        scores=scores.join(bank, on="query_id"),
+        scores=scores.cast({"model_id": pl.String, "query_id": pl.String}).join(
+            bank, on="query_id"
+        ),
         cost=cost,
         predictor=load_predictor(settings, checkpoint_id),
         lineage=lineage,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from warehouse.catalogue import refuse_unknown
@@ -15,6 +16,9 @@ from warehouse.sql import query
 from warehouse.values import json_text
 
 RUN_ENDS = ("finished", "failed")
+
+# Cells for each score up to which marking all of them is less work than sorting.
+_FULL = 8
 
 
 class Scores:
@@ -246,7 +250,9 @@ class Scores:
             models: only these models.
 
         Returns:
-            ``model_id``, ``query_id``, ``score`` (0 to 1), ordered by the two ids.
+            ``model_id``, ``query_id``, ``score`` (0 to 1), ordered by the two ids. Ids are of the
+            type Enum, numbers with a name each: of millions of rows, as text they would be most of
+            the work. Cast them to String to join them with text.
         """
         session = self._session
         given = {"splits": splits, "tasks": tasks, "models": models}
@@ -259,11 +265,12 @@ class Scores:
         # One number a cell: the order of numbers is that of (model_id, query_id).
         cells = cells.select(
             "score", cell=pl.col("model") * max(len(all_queries), 1) + pl.col("query")
-        ).sort("cell")
+        )
+        cells = _in_order(cells, len(all_models) * len(all_queries))
         cell = cells["cell"]
         repeated = cell.filter(cell == cell.shift()).unique().sort()
         if len(repeated):
-            pairs = _ids(repeated, all_models, all_queries)
+            pairs = _ids(repeated, all_models, all_queries).cast(pl.String)
             with session.staged(pairs):
                 current = session.frame(query("current_of_several"))
             cells = cells.update(
@@ -329,12 +336,35 @@ class Scores:
         return run
 
 
+def _in_order(cells: pl.DataFrame, n_cells: int) -> pl.DataFrame:
+    """Scores by their numbered cells; where most cells have one, by putting each in its place."""
+    if n_cells > _FULL * cells.height:
+        return cells.sort("cell")
+    places = cells["cell"].to_numpy()
+    there = np.zeros(n_cells, dtype=bool)
+    there[places] = True
+    if np.count_nonzero(there) < cells.height:  # some have several
+        return cells.sort("cell")
+    score = np.empty(n_cells)
+    score[places] = cells["score"].to_numpy()
+    filled = np.flatnonzero(there)
+    return pl.DataFrame({"score": score[filled], "cell": filled})
+
+
 def _ids(cells: pl.Series, models: pl.Series, queries: pl.Series) -> pl.DataFrame:
-    """Ids of numbered cells."""
+    """Ids of numbered cells, as Enums."""
     n = max(len(queries), 1)
     return pl.DataFrame(
-        {"model_id": models.gather(cells // n), "query_id": queries.gather(cells % n)}
+        {
+            "model_id": _named(cells // n, models),
+            "query_id": _named(cells % n, queries),
+        }
     )
+
+
+def _named(numbers: pl.Series, names: pl.Series) -> pl.Series:
+    """Numbers as what they stand for: no text is copied."""
+    return numbers.cast(pl.UInt32).cat.to(pl.Enum(names))
 
 
 def _refuse_strangers(rows: pl.DataFrame, run: Mapping[str, Any]) -> None:

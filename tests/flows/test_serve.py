@@ -138,9 +138,18 @@ def announcing(
     )
 
 
+def _opened(file: str) -> duckdb.DuckDBPyConnection | None:
+    try:
+        return duckdb.connect(file, read_only=True)
+    except duckdb.IOException:
+        return None
+
+
 def count(pipeline: Pipeline, model_id: str) -> int:
     """Scores of a model in the working warehouse, between two runs."""
-    with duckdb.connect(str(pipeline.folder / "state" / "warehouse.duckdb"), read_only=True) as con:
+    file = str(pipeline.folder / "state" / "warehouse.duckdb")
+    # The scheduled watch has it open now and then.
+    with wait_for(lambda: _opened(file), "the warehouse to be free") as con:
         [(n,)] = con.sql(
             "SELECT count(*) FROM score WHERE model_id = ?", params=[model_id]
         ).fetchall()

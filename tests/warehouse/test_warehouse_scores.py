@@ -24,6 +24,7 @@ from warehouse_sample import (
 
 from warehouse.contracts import ScoreFrame, polars_schema
 from warehouse.errors import ContractError, WarehouseError
+from warehouse.scores import _in_order
 from warehouse.store import Warehouse
 
 ROWS = scores(
@@ -203,6 +204,14 @@ def test_training_scores(filled: Warehouse) -> None:
     ]
     assert s.training_scores(tasks=["geo"], models=["c/gamma"]).rows() == [("c/gamma", "q6", 1.0)]
     assert s.training_scores(models=[]).is_empty()
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.sampled_from([41, 400]))
+def test_full_and_sparse_cells_come_in_the_same_order(cells: list[int], n_cells: int) -> None:
+    given_ = pl.DataFrame({"score": [one / 50 for one in cells], "cell": cells}).cast(
+        {"score": pl.Float64, "cell": pl.Int64}
+    )
+    assert _in_order(given_, n_cells).equals(given_.sort("cell"))
 
 
 def test_digest_changes_with_train_scores_only(filled: Warehouse, tmp_path: Path) -> None:
