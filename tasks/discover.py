@@ -16,6 +16,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from locus.evaluation.child import FAILED
 from locus.evaluation.launch import worker_environment
 from locus.registry import ModelSpec, RegistryError, load_registry
 from locus.snapshots import file_sha256
@@ -183,8 +184,9 @@ def _write_catalogue(settings: Settings, folder: Path) -> None:
         )
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            if said.startswith("error: "):
-                raise CatalogueError(said.removeprefix("error: "))
+            said = said.removeprefix("error: ")
+            if done.returncode == FAILED:
+                raise CatalogueError(said)
             raise CatalogueError(
                 f"lm-eval can't load {', '.join(settings.tasks)}: {said[:300]}; see whether the "
                 "hub can be reached, then run this again (what is loaded once is kept)"

@@ -14,8 +14,8 @@ from locus.snapshots import SnapshotError, current
 from tasks.settings import Settings
 
 LAST_NIGHT = "last_night.json"
-# As in the doctor: two machines' clocks may be so far apart.
-_CLOCKS_DIFFER_H = 1 / 12
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far apart two machines' clocks may well be."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def freshness(settings: Settings, now: datetime) -> Freshness:
     hours, limit = age.total_seconds() / 3600, settings.gates.stale_after_hours
     stale = hours > limit
     said = f"{what} {hours:.1f} hours ago (stale after {limit:g}){note}"
-    if hours < -_CLOCKS_DIFFER_H:
+    if age < -CLOCKS_DIFFER:
         said = f"{what} {-hours:.1f} hours later than now: set the clock right{note}"
     if stale:
         said = (

@@ -7,10 +7,12 @@ from pathlib import Path
 
 _NONE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
-NO_LOCKS = (
-    "its file system has no locks, so that nothing would keep two runs apart: put `home` on a disk "
-    "of this machine, or mount it with locks (NFS 4; NFS 3 with its lock daemon)"
+WHAT_LACKS = "its file system has no locks, so that nothing would keep two runs apart"
+WHERE_ELSE = (
+    "put `home` on a disk of this machine, or mount it with locks (NFS 4; NFS 3 with its lock "
+    "daemon)"
 )
+NO_LOCKS = f"{WHAT_LACKS}: {WHERE_ELSE}"
 """What to say of one that has none, after the name of a file or folder on it."""
 
 

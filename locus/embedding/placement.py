@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from locus.batches import of_like_length
 from locus.embedding.network import Locus
 from locus.embedding.sets import whole_sets
 
@@ -47,23 +48,9 @@ def embed(
     try:
         with torch.no_grad():
             read = network.encoder.read(phi)
-            for rows in _batches(sizes, most):
+            for rows in of_like_length(sizes, most):
                 sets = whole_sets(values_MQ, rows.tolist()).to(device)
                 result[rows] = network.encoder.place(read, sets).cpu().numpy()
     finally:
         network.train(was_training)
     return result
-
-
-def _batches(sizes: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
-    """Rows in batches of at most ``most`` padded tokens, or of one row; smallest sets first."""
-    batches: list[NDArray[np.int64]] = []
-    batch: list[int] = []
-    for row in np.argsort(sizes, kind="stable"):
-        if batch and (len(batch) + 1) * sizes[row] > most:
-            batches.append(np.asarray(batch))
-            batch = []
-        batch.append(int(row))
-    if batch:
-        batches.append(np.asarray(batch))
-    return batches

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from locus.batches import of_like_length
 from locus.encoding.precision import check, is_slow, marked, use_bfloat16
 from locus.loading import uncollected
 
@@ -190,7 +191,7 @@ class TextEncoder:
             return
         model = self._load()
         most = batch_tokens or (_TOKENS_CPU if model.device.type == "cpu" else _TOKENS)
-        for rows in _batches(_lengths(model, texts), most):
+        for rows in of_like_length(_lengths(model, texts), most):
             some = [texts[row] for row in rows]
             vectors: NDArray[np.float32] = model.encode(
                 some, batch_size=len(some), show_progress_bar=False, convert_to_numpy=True
@@ -238,13 +239,3 @@ def _lengths(model: Any, texts: list[str]) -> NDArray[np.int64]:
             limit,
         )
     return np.array([min(length, limit) for length in lengths], dtype=np.int64)
-
-
-def _batches(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in batches of at most ``most`` tokens, padded to the longest, or of a single row."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        stop = start + max(most // max(int(lengths[order[start]]), 1), 1)
-        yield order[start:stop]
-        start = stop

@@ -9,10 +9,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 
 from locus import frames
+from locus.evaluation.child import work
 from locus.evaluation.questions import content
 from locus.ids import split_of
 
@@ -74,22 +76,19 @@ def read_catalogue(
 
 def main() -> int:
     """Write ``tasks.parquet`` and ``queries.parquet`` into a folder."""
-    from locus.evaluation.harness import HarnessError
-
     parser = argparse.ArgumentParser(prog="python -m locus.evaluation.catalogue")
     parser.add_argument("out", type=Path, help="folder to write into")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="task configs")
     parser.add_argument("task", nargs="+", help="tasks, groups or tags")
     options = parser.parse_args()
-    try:
+
+    def write(_: TextIO) -> None:
         tasks, queries = read_catalogue(options.task, options.folder)
-    except HarnessError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    options.out.mkdir(parents=True, exist_ok=True)
-    tasks.write_parquet(options.out / "tasks.parquet")
-    queries.write_parquet(options.out / "queries.parquet")
-    return 0
+        options.out.mkdir(parents=True, exist_ok=True)
+        tasks.write_parquet(options.out / "tasks.parquet")
+        queries.write_parquet(options.out / "queries.parquet")
+
+    return work(write)
 
 
 if __name__ == "__main__":

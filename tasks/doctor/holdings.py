@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from locus.embedding.checkpoint import CheckpointError, load
@@ -13,7 +13,7 @@ from locus.encoding import EncoderError
 from locus.snapshots import Snapshot, SnapshotError, current, sealed_folders, verify
 from tasks.doctor.finding import Finding, broken, ok, some, warning
 from tasks.doctor.leftovers import leftovers
-from tasks.freshness import last_night
+from tasks.freshness import CLOCKS_DIFFER, last_night
 from tasks.lock import lease_status
 from tasks.record import REFUSED
 from tasks.settings import Settings
@@ -25,8 +25,6 @@ CORRUPT = ".corrupt"
 """What follows the name of a snapshot that was set aside."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
-# Clocks of two machines that are kept right differ by less.
-_AHEAD = timedelta(minutes=5)
 _REPAIR = "`locus doctor --repair`"
 _ASIDE = f"{_REPAIR} sets it aside; restore it from a backup if it is needed"
 
@@ -353,7 +351,7 @@ def _clock(
         times["the end of the last night"] = night.ended_at
     if held:
         times["the last sign of life of a run"] = held["heartbeat_at"]
-    ahead = {what: at - now for what, at in times.items() if at - now > _AHEAD}
+    ahead = {what: at - now for what, at in times.items() if at - now > CLOCKS_DIFFER}
     if not ahead:
         return ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, and nothing is dated later")
     what = max(ahead, key=lambda name: ahead[name])

@@ -14,7 +14,7 @@ from locus.snapshots import SnapshotError, current
 from tasks.doctor.finding import Finding, broken, ok, some, warning
 from tasks.lock import lease_status
 from tasks.settings import Settings, settings_file
-from warehouse.locks import NO_LOCKS, has_locks
+from warehouse.locks import WHAT_LACKS, WHERE_ELSE, has_locks
 
 SET_ASIDE = ".before-restore-"
 """What follows the name of a home that a restore has set aside."""
@@ -68,8 +68,7 @@ def _home(home: Path) -> Finding:
             stream.flush()
             os.fsync(stream.fileno())
         if not has_locks(home):
-            why, _, step = NO_LOCKS.partition(": ")
-            return broken("home", f"{home}: {why}", step)
+            return broken("home", f"{home}: {WHAT_LACKS}", WHERE_ELSE)
     except OSError as error:
         return broken(
             "home",
