@@ -14,15 +14,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("locus.serve")
 
+# What must get through, though the server is busy; longer would keep `locus serve` from ending.
+ATTEMPTS = 4
+
 
 @contextmanager
-def client_of(url: str, timeout_s: float = 10) -> "Iterator[SyncPrefectClient]":
-    """A client of the API at an address, which asks once."""
+def client_of(url: str, timeout_s: float = 10, attempts: int = 1) -> "Iterator[SyncPrefectClient]":
+    """A client of the API at an address, which asks ``attempts`` times at most.
+
+    It asks again, after 2, 4, 8 .. s, where nobody answers or the server is too busy: one on
+    SQLite answers 503 while its database is locked.
+    """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     with (
-        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
+        temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: attempts - 1}),
         get_client(sync_client=True, httpx_settings={"timeout": timeout_s}) as client,
     ):
         yield client
@@ -49,7 +56,7 @@ def close_runs(url: str, deployments: Sequence[str], why: str) -> int:
     """
     states = ["RUNNING", "PENDING", "CANCELLING"]
     crashed = {"type": "CRASHED", "name": "Crashed", "message": why}
-    with client_of(url) as client:
+    with client_of(url, attempts=ATTEMPTS) as client:
         found = _runs(client, deployments, {"state": {"type": {"any_": states}}})
         for run in found:
             client.request(
@@ -78,7 +85,7 @@ def register_automation(url: str, wanted: "AutomationCore") -> bool:
     from prefect.exceptions import PrefectHTTPStatusError
 
     try:
-        with client_of(url) as client:
+        with client_of(url, attempts=ATTEMPTS) as client:
             found = client.read_automations_by_name(wanted.name)
             for more in found[1:]:
                 client.delete_automation(more.id)

@@ -122,6 +122,16 @@ def answers(url: str) -> bool:
         return False
 
 
+def ask(url: str, path: str, method: str = "POST", **body: Any) -> Any:
+    """What a server says, which may be busy with what other tests ask: then it is asked again."""
+    from flows.serve_runs import client_of
+
+    with client_of(url, timeout_s=30, attempts=6) as client:
+        # Typed for the paths that it knows; it takes any.
+        request: Any = client.request
+        return request(method, path, json=body if method == "POST" else None).json()
+
+
 def end(base: Path) -> None:
     """End the server of a run whose folder is ``base``, if it has one."""
     try:

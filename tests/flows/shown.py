@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
+from shared_server import ask
 
 from locus.snapshots import current
 
@@ -13,7 +13,7 @@ from locus.snapshots import current
 def run_named(url: str, name: str) -> dict[str, Any]:
     """The newest flow run of a name."""
     asked = {"flow_runs": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC", "limit": 1}
-    found = httpx.post(f"{url}/flow_runs/filter", json=asked, timeout=30).raise_for_status().json()
+    found = ask(url, "/flow_runs/filter", **asked)
     assert found, f"no run is called {name}"
     run: dict[str, Any] = found[0]
     return run
@@ -21,11 +21,10 @@ def run_named(url: str, name: str) -> dict[str, Any]:
 
 def left_by(url: str, run: dict[str, Any]) -> dict[str, Any]:
     """Data of a run's artifacts, by key; tables as rows."""
-    asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
-    answer = httpx.post(f"{url}/artifacts/filter", json=asked, timeout=30).raise_for_status()
+    artifacts = ask(url, "/artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}})
     return {
         one["key"]: json.loads(one["data"]) if one["type"] == "table" else one["data"]
-        for one in answer.json()
+        for one in artifacts
     }
 
 
@@ -33,11 +32,7 @@ def check_shown(url: str, name: str, published: Path, broken: str) -> None:
     """A run that asked two models, one of them broken, and published."""
     run = run_named(url, name)
     assert run["state_type"] == "COMPLETED"
-    tasks = httpx.post(
-        f"{url}/task_runs/filter",
-        json={"flow_runs": {"id": {"any_": [run["id"]]}}},
-        timeout=30,
-    ).json()
+    tasks = ask(url, "/task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
     names = [task["name"] for task in tasks if task["name"].startswith("evaluate-")]
     left = left_by(url, run)
     assert set(left) == {"plan", "progress", "results", "gates", "report", "backfill-outcome"}

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import duckdb
-import httpx
 import pytest
 from conftest import Pipeline
+from shared_server import ask
 from typer.testing import CliRunner
 
 from flows.add_model import add_model
@@ -31,8 +31,7 @@ def published(pipeline: Pipeline) -> Path:
 def flow_runs(url: str, pipeline: Pipeline) -> list[dict[str, object]]:
     """Flow runs of a pipeline, as the server knows them."""
     asked = {"flow_runs": {"id": {"any_": pipeline.flow_run_ids()}}}
-    answer = httpx.post(f"{url}/flow_runs/filter", json=asked, timeout=30)
-    runs: list[dict[str, object]] = answer.raise_for_status().json()
+    runs: list[dict[str, object]] = ask(url, "/flow_runs/filter", **asked)
     return runs
 
 
@@ -83,11 +82,8 @@ def test_the_main_job(
     assert [run["state_type"] for run in runs] == ["COMPLETED"] * 7
     assert sum(str(run["name"]).startswith("nightly-") for run in runs) == 5
     assert any(str(run["name"]).startswith("add-model-org/late") for run in runs)
-    artifacts = httpx.post(
-        f"{prefect_server}/artifacts/filter",
-        json={"artifacts": {"flow_run_id": {"any_": [run["id"] for run in runs]}}},
-        timeout=30,
-    ).json()
+    theirs = {"flow_run_id": {"any_": [run["id"] for run in runs]}}
+    artifacts = ask(prefect_server, "/artifacts/filter", artifacts=theirs)
     outcomes = [one["data"] for one in artifacts if one["key"] == "nightly-outcome"]
     assert any("nothing new" in data for data in outcomes)
 

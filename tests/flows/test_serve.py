@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 import psutil
 import pytest
 from conftest import BIN, SETTINGS, Pipeline, environment
-from shared_server import copy_database
+from shared_server import ask, copy_database
 from tiny import write_tasks
 
 from flows.backfill import backfill
@@ -76,7 +75,7 @@ class Served:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def ask(self, path: str, **body: Any) -> Any:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status().json()
+        return ask(self.url, path, **body)
 
     def runs(self, name: str, *states: str) -> list[dict[str, Any]]:
         which = {"state": {"type": {"any_": list(states)}}} if states else {}
@@ -171,7 +170,7 @@ def test_a_model_is_announced_elsewhere_and_added_here(alone: Pipeline) -> None:
         assert (alone.folder / "state" / "prefect").is_dir()
 
         # The first map, by the deployment that people trigger by hand.
-        nightly = httpx.get(f"{served.url}/deployments/name/nightly/nightly", timeout=30).json()
+        nightly = ask(served.url, "/deployments/name/nightly/nightly", "GET")
         served.ask(f"/deployments/{nightly['id']}/create_flow_run")
         ended = wait_for(
             lambda: served.runs("nightly", "COMPLETED", "FAILED", "CRASHED"), "nightly to end"
@@ -294,8 +293,7 @@ def test_a_worker_of_a_pool(pipeline: Pipeline, own_prefect_server: str) -> None
     def runs(name: str, *states: str) -> list[dict[str, Any]]:
         which = {"state": {"type": {"any_": list(states)}}} if states else {}
         asked = {"deployments": {"name": {"any_": [name]}}, "flow_runs": which}
-        answer = httpx.post(f"{own_prefect_server}/flow_runs/filter", json=asked, timeout=30)
-        found: list[dict[str, Any]] = answer.raise_for_status().json()
+        found: list[dict[str, Any]] = ask(own_prefect_server, "/flow_runs/filter", **asked)
         return not_of_the_watch(found)
 
     # A server without the deployment loses no model: it isn't marked as announced.

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 from conftest import BIN, environment
 from prefect.events.schemas.automations import AutomationCore
+from serving import Handler, running
+from shared_server import ask
 
 from flows.deployments import silent_runs
 from flows.serve_runs import client_of, register_automation
@@ -48,10 +51,6 @@ def test_the_file_says_the_same() -> None:
 
 
 def test_runs_whose_process_was_killed(prefect_server: str, tmp_path: Path) -> None:
-    def ask(path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{prefect_server}{path}", json=body, timeout=30)
-        return answer.raise_for_status().json()
-
     # A tag of its own: tests beside this one use the same server.
     wanted, url = silent_runs(heartbeat_s=4, tag="silent-test"), prefect_server
     try:
@@ -65,7 +64,8 @@ def test_runs_whose_process_was_killed(prefect_server: str, tmp_path: Path) -> N
         )
         assert made.returncode == 0, made.stdout + made.stderr
         assert not register_automation(url, silent_runs())
-        assert register_automation(url, wanted)
+        with too_busy(url) as busy:
+            assert register_automation(busy, wanted)
         with client_of(url) as client:
             [found] = client.read_automations_by_name(wanted.name)
             assert found.trigger.within.total_seconds() == 12  # type: ignore[union-attr]
@@ -75,23 +75,49 @@ def test_runs_whose_process_was_killed(prefect_server: str, tmp_path: Path) -> N
             [found] = client.read_automations_by_name(wanted.name)
             assert not found.enabled
             client.update_automation(found.id, wanted.model_copy(update={"enabled": True}))
-        crash_in_the_middle(tmp_path, url, ask)
+        crash_in_the_middle(tmp_path, url)
     finally:
         with client_of(url) as client:
             for one in client.read_automations_by_name(wanted.name):
                 client.delete_automation(one.id)
 
 
-def crash_in_the_middle(folder: Path, url: str, ask: Any) -> None:
+@contextmanager
+def too_busy(url: str) -> Iterator[str]:
+    """The server at another address, where it has no time for the first request of each kind."""
+    refused: set[str] = set()
+
+    class Busy(Handler):
+        def pass_on(self) -> None:
+            what = f"{self.command} {self.path}"
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if what not in refused:
+                refused.add(what)
+                self.answer(503, b'{"exception_message": "Service Unavailable"}')
+                return
+            whole = url.removesuffix("/api") + self.path
+            told = httpx.request(
+                self.command, whole, content=body, headers={"Content-Type": "application/json"}
+            )
+            self.answer(told.status_code, told.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = pass_on
+
+    with running(Busy) as address:
+        yield f"{address}/api"
+    assert any("/automations/" in what for what in refused)
+
+
+def crash_in_the_middle(folder: Path, url: str) -> None:
     """Three runs of a process that is killed once the server has heard of all of them."""
 
     def states() -> dict[str, str]:
-        runs = ask("/flow_runs/filter", flows={"name": {"any_": ["silent"]}})
+        runs = ask(url, "/flow_runs/filter", flows={"name": {"any_": ["silent"]}})
         return {run["name"]: run["state_type"] for run in runs}
 
     def heard() -> set[str]:
         which = {"event": {"name": ["prefect.flow-run.heartbeat"]}}
-        events = ask("/events/filter", filter=which, limit=50)["events"]
+        events = ask(url, "/events/filter", filter=which, limit=50)["events"]
         return {one["resource"]["prefect.resource.name"] for one in events}
 
     process = subprocess.Popen(

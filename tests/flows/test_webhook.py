@@ -14,6 +14,7 @@ import pytest
 import serving
 from hub_server import HubServer, commit, repository
 from serving import wait_for
+from shared_server import ask
 
 from flows.webhook import (
     BODY_MOST,
@@ -426,12 +427,9 @@ def told(settings: Settings, own_prefect_server: str) -> Callable[[], list[tuple
     (settings.home / "serve.json").write_text(json.dumps({"api_url": own_prefect_server}))
 
     def events() -> list[tuple[str, str, str]]:
-        answer = httpx.post(
-            f"{own_prefect_server}/events/filter",
-            json={"filter": {"event": {"name": ["locus.model.added"]}}, "limit": 50},
-            timeout=30,
-        )
-        found = [one["payload"] for one in answer.json()["events"]]
+        which = {"event": {"name": ["locus.model.added"]}}
+        answer = ask(own_prefect_server, "/events/filter", filter=which, limit=50)
+        found = [one["payload"] for one in answer["events"]]
         return sorted((e["model_id"], e["revision"], e["source"]) for e in found)
 
     return events

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from answered import AnsweredHome, MadeQueries
 from prefect import flow
 from serving import Handler, running
+from shared_server import ask
 
 from locus.bank import Array
 from locus.evaluation.parts import write_part
@@ -338,8 +338,7 @@ def test_a_blocked_publication_fails_the_flow_and_tells_everybody(
         return publish_snapshot(settings, checkpoint_id, gate=gatekeeper(settings))
 
     def found(what: str, **asked: Any) -> Any:
-        answer = httpx.post(f"{prefect_api}/{what}/filter", json=asked, timeout=30)
-        return answer.raise_for_status().json()
+        return ask(prefect_api, f"/{what}/filter", **asked)
 
     state = publish(return_state=True)
     with pytest.raises(GateFailedError) as raised:
