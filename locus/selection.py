@@ -25,7 +25,7 @@ from locus.acquisition import (
     choose,
     items_of,
 )
-from locus.acquisition.items import HasFactors
+from locus.embedding.posterior import LinearItems
 from locus.ids import short_hash
 
 SPREAD = "spread"
@@ -106,7 +106,7 @@ class MapChooser:
     def __init__(
         self,
         name: str,
-        placement: HasFactors,
+        placement: LinearItems,
         ids: Sequence[str],
         task_of: Mapping[str, str],
         n_models: int | None,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from locus.bank import Array
 from locus.decisions import DecisionError, PublishedMap
 from locus.embedding import checkpoint
-from locus.embedding.factors import posterior
 from locus.embedding.maps import FactorMap
+from locus.embedding.posterior import weights_of
 from locus.encoding.surface import surface
 from locus.snapshots import Snapshot, current
 from tasks.settings import Settings
@@ -165,8 +165,7 @@ def load_posterior(
     items = loaded.map.placement.items
 
     def place(values: Array) -> tuple[Floats, Floats]:
-        mean, covariance, _ = posterior(values.astype(np.float64), items)
-        return mean, covariance
+        return weights_of(values, items)
 
     return list(loaded.map.ids), place
 

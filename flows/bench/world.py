@@ -13,9 +13,10 @@ import numpy as np
 
 from locus.bank import Array, Queries
 from locus.embedding.calibration import Calibration
-from locus.embedding.factors import FactorPlacement, posterior
+from locus.embedding.factors import FactorPlacement
 from locus.embedding.items import Floats, Items
 from locus.embedding.maps import FactorMap
+from locus.embedding.posterior import posterior
 from locus.embedding.textmap import TextMap, one_hot
 from locus.encoding.surface import SURFACE
 

@@ -17,26 +17,6 @@ from locus.acquisition.items import EDGE, Floats, Items
 Values = NDArray[np.float32] | NDArray[np.float64]
 
 
-def posterior(items: Items, values_BQ: Values) -> tuple[Floats, Floats]:
-    """Means [B, k] and covariances [B, k, k] of models' factor weights given their answers.
-
-    Args:
-        items: the bank.
-        values_BQ: scores, NaN where not asked.
-    """
-    known_BQ = ~np.isnan(values_BQ)
-    # Only columns that somebody answered: early on that is a small part of the bank.
-    some = np.flatnonzero(known_BQ.any(axis=0))
-    factors, known = items.factors_Qk[some], known_BQ[:, some]
-    weight = known / items.noise_Q[some]
-    residual = np.where(known, values_BQ[:, some] - items.mean_Q[some], 0.0)
-    k = factors.shape[1]
-    outer = (factors[:, :, None] * factors[:, None, :]).reshape(len(some), k * k)
-    cov = np.linalg.inv(np.eye(k) + (weight @ outer).reshape(-1, k, k))
-    mean = np.einsum("bkl,bl->bk", cov, (weight * residual) @ factors)
-    return np.asarray(mean), np.asarray(cov)
-
-
 def noise_for(items: Items, mean_Bk: Floats, sharpness: float) -> Floats:
     """Noise of each query for each model [B, Q], larger where the model's answer is foregone.
 

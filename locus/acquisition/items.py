@@ -5,34 +5,16 @@ Shape letters: Q bank queries, T target queries, k factors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from locus.embedding.posterior import LinearItems
 
 Floats = NDArray[np.float64]
 
 EDGE = 0.02
 """Scores are never expected to be surer than this: noise stays positive."""
-
-
-class HasFactors(Protocol):
-    """What is read of a placement: `locus.embedding.factors.FactorPlacement` once fitted.
-
-    Attributes:
-        mean_Q: mean score of each bank query.
-        factors_Qk: its factors, scaled so that weights of models have unit variance.
-        noise_Q: variance that they leave.
-    """
-
-    @property
-    def mean_Q(self) -> Floats: ...  # noqa: D102
-
-    @property
-    def factors_Qk(self) -> Floats: ...  # noqa: D102
-
-    @property
-    def noise_Q(self) -> Floats: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -73,7 +55,7 @@ class Items:
 
 
 def items_of(
-    placement: HasFactors,
+    placement: LinearItems,
     benchmark: Sequence[str],
     n_models: int | None,
     targets_Tk: Floats | None = None,

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from locus.acquisition.beliefs import Lookahead, Values, noise_for, posterior
+from locus.acquisition.beliefs import Lookahead, Values, noise_for
 from locus.acquisition.items import Floats, Items
+from locus.embedding.posterior import weights_of
 
 Columns = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -220,7 +221,7 @@ def greedy(
     Returns:
         Columns [B, n], -1 where nothing is left, and the gain of each pick [B, n].
     """
-    mean_Bk, cov_Bkk = posterior(items, values_BQ)
+    mean_Bk, cov_Bkk = weights_of(values_BQ, items)
     ahead = Lookahead(items, cov_Bkk, noise_for(items, mean_Bk, sharpness))
     left_BQ = open_BQ.copy()
     rows = np.arange(len(left_BQ))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from locus.bank import Array, Bank, Queries
 from locus.embedding.calibration import UNCALIBRATED, Calibration, bounded
 from locus.embedding.items import Items, learn_items
+from locus.embedding.posterior import posterior
 from locus.embedding.relatives import Kinship, kinship, learn_prior
 from locus.embedding.textmap import (
     FEWER_LANDMARKS,
@@ -322,35 +323,6 @@ def read_items(
     outputs = text(phi_Tp, surface_Ts)
     offsets = own_offset * text.memberships(phi_Tp)[:, with_offset]
     return outputs[:, 0], np.concatenate([outputs[:, 1:], offsets], axis=1)
-
-
-def posterior(values_BQ: Floats, items: Items) -> tuple[Floats, Floats, Floats]:
-    """Bayesian linear regression of each model's scores on the items' features.
-
-    Args:
-        values_BQ: scores, NaN where not asked.
-        items: the queries.
-
-    Returns:
-        Means [B, k], covariances [B, k, k] and P(correct) on every item [B, Q]; an answered one is
-        predicted without its own answer (leave-one-out of a linear model).
-    """
-    k = items.factors_Qk.shape[1]
-    mean = np.zeros((len(values_BQ), k))
-    cov = np.zeros((len(values_BQ), k, k))
-    left_out = np.full(values_BQ.shape, np.nan)
-    for row, values in enumerate(values_BQ):
-        asked = ~np.isnan(values)
-        features = items.factors_Qk[asked]
-        weighted = features / items.noise_Q[asked, None]
-        cov[row] = np.linalg.inv(np.eye(k) + weighted.T @ features)
-        residual = values[asked] - items.mean_Q[asked]
-        mean[row] = cov[row] @ (weighted.T @ residual)
-        leverage = ((weighted @ cov[row]) * features).sum(1)
-        gap = (residual - features @ mean[row]) / np.maximum(1 - leverage, 1e-6)
-        left_out[row, asked] = values[asked] - gap
-    by_all = items.mean_Q + mean @ items.factors_Qk.T
-    return mean, cov, bounded(np.where(np.isnan(left_out), by_all, left_out))
 
 
 def _basis(factors_Qk: Floats) -> Floats:

@@ -26,7 +26,7 @@ from locus.routing.factor_predictor import FactorPredictor, pack
 from locus.routing.predictor import Predictor
 
 # Scores placed at a time.
-_BLOCK = 1 << 23
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ SHARES = np.array([0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0])
 """Shares of queries that a model answers by its own factors; 1 is: no relative."""
 
 _BELOW_ONE = SHARES[:-1]
-_BLOCK = 1 << 25
+# Numbers at once: more leave a core's cache, and fewer make products too small.
+_BLOCK = 1 << 21
 _CHUNK = 512
 # With more relatives than that, those of a model with `_ENOUGH` scores among `_SCREENED` queries
 # are narrowed down to `_CLOSEST` first: the evidence of that many scores leaves hardly one.
@@ -201,13 +202,20 @@ class _Scores:
         same = y f + (1 - y)(1 - f) = 1/2 + (2 y - 1)(f - 1/2), summed over queries.
         """
         own_BQ, sign_BQ = self.own_BQ[:, columns], self.sign_BQ[:, columns]
-        asked_BQ = self.asked_BQ[:, columns]
-        share = share_c.astype(np.float32)[:, None, None]
-        unlike_cBQ = np.where(asked_BQ, np.log(share * own_BQ), 0)
-        gain_cBQ = np.where(asked_BQ, np.log(1 - share + share * own_BQ), 0) - unlike_cBQ
-        constant_cB = (unlike_cBQ + gain_cBQ / 2).sum(2, dtype=np.float64)
+        share: Singles = share_c.astype(np.float32)[:, None, None]
+        # Queries without a score have 1 here, of which all logarithms are 0, and a sign of 0.
+        own_log_BQ, share_log = np.log(own_BQ), np.log(share)
+        both_cBQ = share * own_BQ
+        both_cBQ += 1 - share
+        np.log(both_cBQ, out=both_cBQ)
+        n_asked_B = self.asked_BQ[:, columns].sum(1)
+        constant_cB = both_cBQ.sum(2, dtype=np.float64) + own_log_BQ.sum(1, dtype=np.float64)
+        constant_cB += share_log[:, :, 0] * n_asked_B
+        gain_cBQ = both_cBQ
+        gain_cBQ -= own_log_BQ
+        gain_cBQ -= share_log
         gain_cBQ *= sign_BQ
-        return gain_cBQ, constant_cB
+        return gain_cBQ, np.asarray(constant_cB / 2)
 
 
 def _by_bayes(

@@ -25,9 +25,10 @@ from locus.acquisition import (
     panel_order,
     simulate,
 )
-from locus.acquisition.beliefs import Lookahead, noise_for, posterior
+from locus.acquisition.beliefs import Lookahead, noise_for
 from locus.bank import Array, Bank, Queries
 from locus.embedding.factors import FactorPlacement
+from locus.embedding.posterior import weights_of
 from locus.encoding import DEFAULT_ENCODER, TextEncoder
 from locus.matrix import ScoreMatrix
 
@@ -60,7 +61,7 @@ def test_rank_one_updates_equal_recomputation_and_variance_never_grows(
 ) -> None:
     items = some_items(seed)
     values = some_values(seed, 3, len(items), answered)
-    mean, cov = posterior(items, values)
+    mean, cov = weights_of(values, items)
     noise = noise_for(items, mean, 0.5)
     ahead = Lookahead(items, cov, noise)
     precision = np.linalg.inv(cov)
@@ -86,7 +87,7 @@ def test_rank_one_updates_equal_recomputation_and_variance_never_grows(
 def test_posterior_is_bayesian_linear_regression() -> None:
     items = some_items(1)
     values = np.concatenate([some_values(1, 5, len(items), 12), some_values(1, 1, len(items), 0)])
-    mean, cov = posterior(items, values)
+    mean, cov = weights_of(values, items)
     for row, scores in enumerate(values):
         asked = ~np.isnan(scores)
         f, noise = items.factors_Qk[asked], items.noise_Q[asked]
@@ -321,7 +322,7 @@ def test_the_next_queries_are_worth_less_to_a_model_that_is_known() -> None:
     worth = expected_gain(items, values, 8)
     assert worth[0] > worth[1] > worth[2] > worth[3] == 0
     gains = expected_gains(items, values, 8, sharpness=0.0)
-    mean, cov = posterior(items, values)
+    mean, cov = weights_of(values, items)
     ahead = Lookahead(items, cov, noise_for(items, mean, 0.0))
     chosen = Adaptive(sharpness=0.0, explore=0.0).choose_many(items, values, 8, [0] * 4)
     before = np.trace(cov @ items.moment_kk, axis1=1, axis2=2)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from locus.bank import Array, Bank, Queries
 from locus.decisions import PublishedMap
-from locus.embedding.factors import FactorPlacement, posterior
+from locus.embedding.factors import FactorPlacement
+from locus.embedding.posterior import weights_of
 
 TASKS = ("x", "y", "z")
 Floats = NDArray[np.float64]
@@ -69,5 +70,4 @@ class World:
 
     def posterior(self, values: Array) -> tuple[Floats, Floats]:
         """Means and covariances."""
-        mean, covariance, _ = posterior(values.astype(np.float64), self.placement.items)
-        return mean, covariance
+        return weights_of(values, self.placement.items)
