@@ -18,7 +18,7 @@ from locus.publication.checks import (
     missing_since,
 )
 from locus.snapshots import Snapshot, verify
-from warehouse.console import run_sql
+from warehouse.console import OpenCopy, opened
 from warehouse.errors import SqlError
 
 log = logging.getLogger("locus.pipeline")
@@ -89,31 +89,32 @@ def check_copy(snapshot: Snapshot) -> Checked:
     checkpoint = str(snapshot.manifest.get("lineage", {}).get("checkpoint_id"))
     if not _CHECKPOINT.fullmatch(checkpoint):
         raise _failed(snapshot, f"the manifest's checkpoint {checkpoint!r} is no checkpoint's id")
-    placed = _PLACED.format(checkpoint=checkpoint)
-    ids = set(_ask(snapshot, placed)["model_id"])
+    try:
+        with opened(snapshot.folder / COPY) as copy:
+            said = _check_copy(snapshot, copy, _PLACED.format(checkpoint=checkpoint))
+    except SqlError as error:
+        raise _failed(snapshot, f"can't be queried: {error}") from error
+    return Checked(COPY, said)
+
+
+def _check_copy(snapshot: Snapshot, copy: OpenCopy, placed: str) -> str:
+    """What is said of a copy that is as it must be."""
+    ids = set(copy.frame(placed, timeout_s=_TIMEOUT_S)["model_id"])
     published = set(
         pl.read_parquet(snapshot.folder / _EMBEDDINGS, columns=["model_id"])["model_id"]
     )
     if ids != published:
         odd = sorted(ids ^ published)[0]
         raise _failed(snapshot, f"model {odd!r} is not both placed in it and in {_EMBEDDINGS}")
-    counted = _ask(snapshot, _COUNTED.format(placed=placed)).row(0, named=True)
+    counted = copy.frame(_COUNTED.format(placed=placed), timeout_s=_TIMEOUT_S).row(0, named=True)
     for name, n in counted.items():
         if n != (expected := snapshot.manifest["counts"][name]):
             raise _failed(snapshot, f"has {n} {name}, and the manifest counts {expected}")
-    views = _ask(snapshot, _VIEWS)["view_name"].to_list()
+    views = [view for (view,) in copy.rows(_VIEWS).values]
     for view in views:
         quoted = view.replace('"', '""')
-        _ask(snapshot, f'DESCRIBE FROM "{quoted}"')
-    said = f"opens read-only, {counted['scores']} scores as counted, {len(views)} views work"
-    return Checked(COPY, said)
-
-
-def _ask(snapshot: Snapshot, sql: str) -> pl.DataFrame:
-    try:
-        return run_sql(snapshot.folder / COPY, sql, timeout_s=_TIMEOUT_S)
-    except SqlError as error:
-        raise _failed(snapshot, f"can't be queried: {error}") from error
+        copy.rows(f'DESCRIBE FROM "{quoted}"', timeout_s=_TIMEOUT_S)
+    return f"opens read-only, {counted['scores']} scores as counted, {len(views)} views work"
 
 
 def _failed(snapshot: Snapshot, reason: str) -> CheckFailedError:

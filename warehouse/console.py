@@ -9,6 +9,7 @@ nothing is spilled to disk.
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,6 +57,37 @@ class Rows:
     values: list[tuple[Any, ...]]
 
 
+class OpenCopy:
+    """A published copy that is open for several statements; see `opened`."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
+
+    def frame(
+        self, sql: str, *, max_rows: int | None = None, timeout_s: float = 60
+    ) -> "pl.DataFrame":
+        """As `run_sql`."""
+        return _answer(self._con, sql, max_rows, timeout_s, _frame)
+
+    def rows(self, sql: str, *, max_rows: int | None = None, timeout_s: float = 60) -> Rows:
+        """As `run_rows`."""
+        return _answer(self._con, sql, max_rows, timeout_s, _rows)
+
+
+@contextmanager
+def opened(copy_path: Path) -> Iterator[OpenCopy]:
+    """Open a published copy for several statements: opening takes longer than a small one.
+
+    Args:
+        copy_path: the copy; never the working file.
+
+    Raises:
+        SqlError: there is no copy, or it can't be opened.
+    """
+    with _connected(copy_path) as con:
+        yield OpenCopy(con)
+
+
 def run_sql(
     copy_path: Path, sql: str, *, max_rows: int | None = None, timeout_s: float = 60
 ) -> "pl.DataFrame":
@@ -73,14 +105,16 @@ def run_sql(
     Raises:
         SqlError: there is no copy, the statement is refused or fails, or takes too long.
     """
-    return _run(copy_path, sql, max_rows, timeout_s, _frame)
+    with opened(copy_path) as copy:
+        return copy.frame(sql, max_rows=max_rows, timeout_s=timeout_s)
 
 
 def run_rows(
     copy_path: Path, sql: str, *, max_rows: int | None = None, timeout_s: float = 60
 ) -> Rows:
     """Like `run_sql`, but without a frame: polars and Arrow, which it takes, start slowly."""
-    return _run(copy_path, sql, max_rows, timeout_s, _rows)
+    with opened(copy_path) as copy:
+        return copy.rows(sql, max_rows=max_rows, timeout_s=timeout_s)
 
 
 _ODD_MAP = re.compile(r"MAP\((?!VARCHAR,)")
@@ -143,18 +177,7 @@ def _rows(relation: duckdb.DuckDBPyRelation) -> Rows:
     return Rows(list(zip(relation.columns, numbers, strict=True)), values)
 
 
-def _run(
-    copy_path: Path,
-    sql: str,
-    max_rows: int | None,
-    timeout_s: float,
-    fetch: Callable[[duckdb.DuckDBPyRelation], _T],
-) -> _T:
-    with _opened(copy_path) as con:
-        return _answer(con, sql, max_rows, timeout_s, fetch)
-
-
-def _opened(copy_path: Path) -> duckdb.DuckDBPyConnection:
+def _connected(copy_path: Path) -> duckdb.DuckDBPyConnection:
     if not copy_path.is_file():
         raise SqlError(f"{copy_path}: no published copy there", "`locus publish` makes one.")
     try:

@@ -167,7 +167,7 @@ def test_any_statement_is_rows_or_a_clear_error(copy: Path, ground: Path) -> Non
         return "rows"
 
     # One connection for all: what one statement could leave behind, the next ones would find.
-    with console._opened(copy) as con:
+    with console._connected(copy) as con:
         fuzz(check, statements(), st.integers(0, 3).map(lambda n: n == 0))
         assert con.sql("FROM duckdb_databases()").fetchall()[0][0] == "warehouse"
         kept = con.sql("SELECT value FROM duckdb_settings() WHERE name = 'enable_external_access'")
