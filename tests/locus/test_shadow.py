@@ -16,7 +16,7 @@ from locus.bank import Array, Bank, Queries
 from locus.embedding.factors import FactorPlacement
 from locus.shadow import Comparison, Difference, LearnedFrom
 
-WORLDS = int(os.environ.get("LOCUS_WORLDS", "8"))
+WORLDS = int(os.environ.get("LOCUS_WORLDS", "6"))
 
 
 def answers(seed: int, n_models: int = 20, n_queries: int = 60) -> tuple[Array, Array]:

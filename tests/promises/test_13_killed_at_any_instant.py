@@ -26,7 +26,7 @@ from warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
-N_KILLS = int(os.environ.get("LOCUS_KILLS", "6"))
+N_KILLS = int(os.environ.get("LOCUS_KILLS", "4"))
 SEED = int(os.environ.get("LOCUS_KILLS_SEED", "0"))
 MOST_PER_HOME = 10
 

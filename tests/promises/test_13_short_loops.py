@@ -42,7 +42,7 @@ from warehouse.store import Warehouse
 
 log = logging.getLogger(__name__)
 
-N_KILLS = int(os.environ.get("LOCUS_SHORT_KILLS", "15"))
+N_KILLS = int(os.environ.get("LOCUS_SHORT_KILLS", "10"))
 SEED = int(os.environ.get("LOCUS_KILLS_SEED", "0"))
 PER_HOME = 100
 # How often a phase is aimed at; publishing takes the longest.

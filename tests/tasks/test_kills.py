@@ -37,7 +37,7 @@ MODEL, REVISION = "org/tiny", "r1"
 # What an answer is, whenever and in whatever company it was given.
 ANSWER = ["query_id", "status", "score", "metric", "metrics", "tokens_in", "tokens_out"]
 PER_SCENARIO = 10
-N_KILLS = min(int(os.environ.get("LOCUS_KILLS", "4")), 2 * PER_SCENARIO)
+N_KILLS = min(int(os.environ.get("LOCUS_KILLS", "2")), 2 * PER_SCENARIO)
 # A worker that is to be killed is killed after so many new parts at the latest: ten kills must not
 # find the work done.
 MOST_PARTS = 5
