@@ -117,7 +117,12 @@ def run_rows(
         return copy.rows(sql, max_rows=max_rows, timeout_s=timeout_s)
 
 
-_ODD_MAP = re.compile(r"MAP\((?!VARCHAR,)")
+# Names and values in what DuckDB calls a type.
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+# Of these polars breaks down, with a report of its own on standard error where they are nested.
+_ODD = re.compile(r"\b(?:INTERVAL|UNION)\b")
+# Neither Python nor JSON has one.
+_ODD_MAP = re.compile(r"\bMAP\((?!VARCHAR,)")
 _CAST = "Cast it, for example to VARCHAR."
 
 
@@ -125,8 +130,11 @@ def _frame(relation: duckdb.DuckDBPyRelation) -> "pl.DataFrame":
     from polars.exceptions import PanicException, PolarsError
 
     for name, kind in zip(relation.columns, relation.types, strict=True):
-        if _ODD_MAP.search(str(kind)):  # neither Python nor JSON has one
-            raise SqlError(f"column {name!r} is a MAP whose keys are no text", _CAST)
+        bare = _QUOTED.sub("", str(kind))
+        if odd := _ODD.search(bare):
+            raise SqlError(f"column {name!r} has an {odd[0]}, which cannot be shown", _CAST)
+        if _ODD_MAP.search(bare):
+            raise SqlError(f"column {name!r} has a MAP whose keys are no text", _CAST)
     try:
         frame: pl.DataFrame = relation.pl()
     except (PolarsError, PanicException) as error:

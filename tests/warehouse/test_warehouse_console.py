@@ -176,6 +176,26 @@ def test_errors_are_one_line_with_a_hint(untouched: Path) -> None:
         run_sql(untouched, "SELECT INTERVAL 1 DAY")
 
 
+@pytest.mark.parametrize(
+    ("value", "odd"),
+    [
+        ("{'a': INTERVAL 1 DAY}", "INTERVAL"),
+        ("[[INTERVAL 1 DAY]]", "INTERVAL"),
+        ("MAP {'a': {'b': INTERVAL 1 DAY}}", "INTERVAL"),
+        ("[union_value(k := 1)]", "UNION"),
+    ],
+)
+def test_a_nested_value_that_frames_have_not_is_one_line(
+    untouched: Path, value: str, odd: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SqlError, match=f"column 'v' has an {odd}, which cannot be shown"):
+        run_sql(untouched, f"SELECT {value} AS v")
+    assert capfd.readouterr().err == ""
+    # Names and values may be called what they like.
+    named = run_sql(untouched, "SELECT {'INTERVAL': 1} AS v, 'UNION'::ENUM('UNION', 'it''s') AS e")
+    assert named.row(0) == ({"INTERVAL": 1}, "UNION")
+
+
 def test_a_missing_copy_says_so_and_makes_no_file(tmp_path: Path) -> None:
     with pytest.raises(SqlError, match="no published copy"):
         run_sql(tmp_path / "none.duckdb", "SELECT 1")
