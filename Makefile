@@ -5,7 +5,7 @@ BIN         := $(VENV)/bin
 # A machine with an NVIDIA GPU keeps torch free (CUDA build); every other one takes the pinned CPU build.
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),constraints/gpu.txt,constraints/cpu.txt)
 # Tests run beside one another, a file at a time; more than there are cores, since they often wait.
-TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? n + 3 : 6)))
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 2 : 6)))
 # Where nobody may write bytecode, each of the many processes here compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 # In the order of tests/conftest.py; xdist would start files of many tests first, whole nights last.

@@ -74,7 +74,7 @@ def clusters(
     ] = 2,
     output: FormatOption = Format.table,
 ) -> None:
-    """Group models that answer alike, in the order of the dendrogram: neighbours are related.
+    """Group models that answer alike, as the report does: rows next to each other are related.
 
     Examples: `locus clusters`; `locus clusters -k 12`; `locus clusters -k 12 --cluster 3`
     """
@@ -89,7 +89,7 @@ def clusters(
             raise typer.BadParameter(
                 f"there are {len(found)} clusters; ask for more with -k", param_hint="--cluster"
             )
-        one = found[cluster - 1]
+        one = next(each for each in found if each.cluster == cluster)
         title = f"Cluster {cluster} of {len(found)}, nearest to {safe(one.centre)} first"
         emit(groups.members_frame(published, one), output, title)
         return

@@ -1,13 +1,12 @@
-"""Clusters of models, in the order of the dendrogram."""
+"""Clusters of models, in the order of their tree; the report shows the same groups."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from locus.decisions.published import DecisionError, Floats, Ints, PublishedMap
-from locus.similarity import clusters, dendrogram_order
+from locus.similarity import clusters, group_tree, usual_groups
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Cluster:
     """A group of models that answer alike.
 
     Attributes:
-        cluster: its number from left to right in the dendrogram, from 1.
+        cluster: its number, from 1 for the largest, as the report's groups are numbered.
         size: models in it.
         centre: the member with the least mean distance to the others.
         p_correct: mean predicted P(correct) of its members over all reference queries.
@@ -33,36 +32,29 @@ class Cluster:
     members: list[str]
 
 
-def default_count(n_models: int) -> int:
-    """How many clusters are shown if nobody says: the square root, 2 to 8."""
-    return min(max(2, round(math.sqrt(n_models))), 8)
-
-
 def find_clusters(published: PublishedMap, k: int | None = None) -> list[Cluster]:
-    """Average-linkage clusters of Euclidean distances, in dendrogram order.
+    """Ward's clusters of places, in the order of their tree: neighbours are related.
 
     Args:
         published: the map.
-        k: clusters wanted; None takes `default_count`.
+        k: clusters wanted; None takes `usual_groups`.
 
     Raises:
         DecisionError: k is out of range.
     """
     n = published.models.height
-    k = min(default_count(n), n) if k is None else k
+    k = min(usual_groups(n), n) if k is None else k
     if not 1 <= k <= n:
         raise DecisionError(f"{k} clusters of {n} models: ask for 1 to {n}")
-    d = published.distances()
-    tree = dendrogram_order(d)
+    tree = group_tree(published.z_Md)
     label_M = clusters(tree.linkage, k)
     # Each cluster is a stretch of the leaves, so its first leaf gives its place.
-    numbers = list(dict.fromkeys(label_M[tree.order].tolist()))
-    skill = _task_means(published)
-    found = []
-    for number, label in enumerate(numbers, start=1):
-        members = np.flatnonzero(label_M == label)
-        found.append(_cluster(published, number, members, d, skill))
-    return found
+    labels = list(dict.fromkeys(label_M[tree.order].tolist()))
+    d, skill = published.distances(), _task_means(published)
+    return [
+        _cluster(published, label + 1, np.flatnonzero(label_M == label), d, skill)
+        for label in labels
+    ]
 
 
 def _task_means(published: PublishedMap) -> dict[str, Floats]:

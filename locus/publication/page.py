@@ -173,17 +173,13 @@ def _layouts(content: SnapshotContent) -> dict[str, pl.DataFrame]:
 
 
 def _clusters(content: SnapshotContent) -> list[int]:
-    """Groups by Ward's linkage of the places: of like spread, where others split off the odd one.
-
-    One group if there are too few models, or too many for all pairs of them.
-    """
-    from scipy.cluster.hierarchy import linkage
-
+    """Groups as in `locus clusters`; one if there are too few models, or too many for all pairs."""
     n = len(content.z_Md)
     if n < 3 or n > _CLUSTERED_UP_TO:
         return [0] * n
-    tree = linkage(content.z_Md.astype(float), method="ward")
-    return [int(c) for c in similarity.clusters(tree, min(max(2, round(n**0.5)), 8))]
+    tree = similarity.group_tree(content.z_Md)
+    labels = similarity.clusters(tree.linkage, similarity.usual_groups(n))
+    return [int(label) for label in labels]
 
 
 def _task_accuracy(scores: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,14 @@ models without a common query have an agreement of NULL, never of 0.
 """
 
 from locus.similarity._base import SimilarityInputError, wilson
-from locus.similarity._geometry import Dendrogram, clusters, dendrogram_order, project
+from locus.similarity._geometry import (
+    Dendrogram,
+    clusters,
+    dendrogram_order,
+    group_tree,
+    project,
+    usual_groups,
+)
 from locus.similarity._layouts import Layout, missing_package
 from locus.similarity._pairs import (
     PAIR_SCHEMA,
@@ -40,11 +47,13 @@ __all__ = [
     "dendrogram_order",
     "distance_agreement_correlation",
     "distance_matrix",
+    "group_tree",
     "missing_package",
     "nearest",
     "observed_disagreement",
     "pairs",
     "predicted_disagreement",
     "project",
+    "usual_groups",
     "wilson",
 ]

@@ -1,5 +1,6 @@
 """The shape of a pool: hierarchy, clusters, and the flat projection of the map."""
 
+import math
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -49,6 +50,37 @@ def dendrogram_order(distances: ArrayLike) -> Dendrogram:
     condensed_P = squareform(full_BB, checks=False)
     tree = np.asarray(linkage(condensed_P, "average", optimal_ordering=B <= _OPTIMAL_LEAVES))
     return Dendrogram(tree, np.asarray(leaves_list(tree), dtype=np.int64))
+
+
+def group_tree(embeddings: ArrayLike) -> Dendrogram:
+    """Ward's hierarchy of places: what `clusters` cuts into groups.
+
+    It merges what adds least to the spread within groups, and squared distances are mean squared
+    differences of predictions: groups answer alike. Average linkage splits odd models off one by
+    one, which leaves a large pool in one group.
+
+    Args:
+        embeddings: [B, d], finite.
+
+    Returns:
+        The linkage and the order of the leaves; as for `dendrogram_order`, the best one up to 300
+        models.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    z_Bd = np.asarray(embeddings, dtype=np.float64)
+    B = len(z_Bd)
+    if z_Bd.ndim != 2 or not np.isfinite(z_Bd).all():
+        raise SimilarityInputError(f"embeddings of shape {z_Bd.shape} must be a finite [B, d]")
+    if B < 2:
+        return Dendrogram(np.empty((0, 4)), np.arange(B, dtype=np.int64))
+    tree = np.asarray(linkage(z_Bd, "ward", optimal_ordering=B <= _OPTIMAL_LEAVES))
+    return Dendrogram(tree, np.asarray(leaves_list(tree), dtype=np.int64))
+
+
+def usual_groups(n_models: int) -> int:
+    """Into how many groups a pool is cut if nobody says: the square root, 2 to 8."""
+    return min(max(2, round(math.sqrt(n_models))), 8)
 
 
 def clusters(linkage: ArrayLike, k: int) -> Ints:

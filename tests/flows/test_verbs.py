@@ -188,16 +188,26 @@ def test_compare(ask: Ask) -> None:
     assert "predicted_disagreement" in ask("compare", "sums/m7", "rhymes/m7").stdout
 
 
-def test_clusters(ask: Ask) -> None:
+def test_clusters(ask: Ask, home: Path) -> None:
     found = rows(ask("clusters", "-k", "3", "--format", "json"))
     assert sorted(m for c in found for m in c["members"]) == sorted(model_ids())
+    by_number = {c["cluster"]: c for c in found}
+    assert [by_number[n]["size"] for n in (1, 2, 3)] == sorted(c["size"] for c in found)[::-1]
     for cluster in found:
         assert {m.split("/")[0] for m in cluster["members"]} == {cluster["best_task"]}
     table = ask("clusters", "-k", "3", "--members", "1").stdout
     assert "and 6 more" in table
     listed = rows(ask("clusters", "-k", "3", "--cluster", "2", "--format", "json"))
-    assert [r["model_id"] for r in listed] == found[1]["members"]
+    assert [r["model_id"] for r in listed] == by_number[2]["members"]
     assert listed[0]["distance_to_centre"] == 0
+    # The report of the snapshot has the same groups.
+    page = (current(home / "state" / "published").folder / "similarity" / "report.html").read_text()
+    block = re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)
+    assert block is not None
+    models = json.loads(block[1])["models"]
+    shown = dict(zip(models["id"], (group + 1 for group in models["cluster"]), strict=True))
+    named = rows(ask("clusters", "--format", "json"))
+    assert {m: c["cluster"] for c in named for m in c["members"]} == shown
 
 
 def test_portfolio(ask: Ask) -> None:

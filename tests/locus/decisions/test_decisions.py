@@ -10,7 +10,7 @@ from decided_world import TASKS, World, scores
 from locus.decisions import DecisionError, PublishedMap
 from locus.decisions.comparison import compare
 from locus.decisions.curves import curve, default_lambdas
-from locus.decisions.groups import as_frame, default_count, find_clusters
+from locus.decisions.groups import as_frame, find_clusters
 from locus.decisions.identity import identify
 from locus.decisions.profile import find_models, parse_wanted
 from locus.decisions.replacement import replacements
@@ -18,7 +18,7 @@ from locus.decisions.sets import choose_set
 from locus.names import hint
 from locus.portfolio import PortfolioError, greedy_best_of_set
 from locus.proxies import nearest_neighbours, stand_ins
-from locus.similarity import dendrogram_order
+from locus.similarity import group_tree, usual_groups
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,10 @@ def test_a_comparison_counts(published: PublishedMap) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 30])
-def test_clusters_are_stretches_of_the_dendrogram(published: PublishedMap, k: int) -> None:
+def test_clusters_are_stretches_of_the_tree(published: PublishedMap, k: int) -> None:
     found = find_clusters(published, k)
     assert len(found) == k
-    order = [published.ids[i] for i in dendrogram_order(published.distances()).order]
+    order = [published.ids[i] for i in group_tree(published.z_Md).order]
     start = 0
     for cluster in found:
         assert set(order[start : start + cluster.size]) == set(cluster.members)
@@ -101,7 +101,7 @@ def test_what_a_cluster_is_good_at(published: PublishedMap) -> None:
         f"{largest.members[1]} and {largest.size - 2} more"
     )
     assert as_frame([largest])["members"][0].to_list() == largest.members
-    assert [default_count(n) for n in (1, 9, 2277)] == [2, 3, 8]
+    assert [usual_groups(n) for n in (1, 9, 2277)] == [2, 3, 8]
     with pytest.raises(DecisionError, match="ask for 1 to 30"):
         find_clusters(published, 31)
 

@@ -17,6 +17,7 @@ from locus.similarity import (
     dendrogram_order,
     distance_agreement_correlation,
     distance_matrix,
+    group_tree,
     nearest,
     pairs,
     project,
@@ -170,7 +171,11 @@ def test_wilson_solves_its_own_equation(n, data):
 def test_dendrogram_orders_every_model_once_and_cuts_into_k(B, k, seed):
     z = np.random.default_rng(seed).normal(size=(B, 3))
     distances = np.linalg.norm(z[:, None] - z[None], axis=2)
-    tree = dendrogram_order(distances)
+    for tree in (dendrogram_order(distances), group_tree(z)):
+        cut_in_runs(tree, B, k)
+
+
+def cut_in_runs(tree, B, k):
     assert sorted(tree.order.tolist()) == list(range(B))
     labels = clusters(tree.linkage, k)
     sizes = np.bincount(labels)
@@ -274,6 +279,8 @@ def test_other_wrong_requests_are_named():
         wilson([3], [2])
     with pytest.raises(SimilarityInputError, match="finite numbers"):
         dendrogram_order([[0, np.nan], [np.nan, 0]])
+    with pytest.raises(SimilarityInputError, match="finite"):
+        group_tree([[0.0], [np.nan]])
     with pytest.raises(SimilarityInputError, match="symmetric"):
         dendrogram_order([[0.0, 1.0], [2.0, 0.0]])
 
