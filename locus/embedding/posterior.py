@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 
 # Numbers of the items' products that are held at once: 16 MB.
 _BLOCK = 1 << 21
+# Scores that are looked at at once.
+_SCORES = 1 << 22
 # Of an item's own noise, what at least is not explained by its own answer.
 _LEAST_UNSEEN = 1e-6
 
@@ -50,7 +52,9 @@ def weights_of(values_BQ: NDArray[Any], items: LinearItems) -> tuple[Floats, Flo
         values_BQ: scores, NaN where not asked.
         items: the queries.
     """
-    return _Regression(values_BQ, items).weights()
+    parts = [_Regression(some_BQ, items).weights() for some_BQ in _blocks(values_BQ)]
+    mean_Bk, cov_Bkk = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return mean_Bk, cov_Bkk
 
 
 def posterior(values_BQ: NDArray[Any], items: LinearItems) -> tuple[Floats, Floats, Floats]:
@@ -64,11 +68,24 @@ def posterior(values_BQ: NDArray[Any], items: LinearItems) -> tuple[Floats, Floa
         Means [B, k], covariances [B, k, k] and P(correct) on every item [B, Q]; an answered one is
         predicted without its own answer (leave-one-out of a linear model).
     """
+    parts = [_posterior(some_BQ, items) for some_BQ in _blocks(values_BQ)]
+    mean_Bk, cov_Bkk, expected_BQ = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return mean_Bk, cov_Bkk, expected_BQ
+
+
+def _posterior(values_BQ: NDArray[Any], items: LinearItems) -> tuple[Floats, Floats, Floats]:
     regression = _Regression(values_BQ, items)
     mean_Bk, cov_Bkk = regression.weights()
     expected_BQ = items.mean_Q + mean_Bk @ items.factors_Qk.T
     regression.leave_out(expected_BQ, mean_Bk, cov_Bkk)
     return mean_Bk, cov_Bkk, bounded(expected_BQ)
+
+
+def _blocks(values_BQ: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some models at a time: what is computed on the way takes several times their scores."""
+    size = max(1, _SCORES // max(values_BQ.shape[1], 1))
+    for start in range(0, max(len(values_BQ), 1), size):
+        yield values_BQ[start : start + size]
 
 
 class _Regression:

@@ -38,6 +38,7 @@ def test_every_model_and_every_answer_left_out(seed: int, n: int, k: int, block:
     values[3] = np.nan
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
+        patch.setattr(module, "_SCORES", block)
         mean, cov, expected = posterior(values, items)
         for got, again in zip(weights_of(values, items), (mean, cov), strict=True):
             np.testing.assert_array_equal(got, again)
