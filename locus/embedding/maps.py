@@ -25,8 +25,9 @@ from locus.routing.attention_predictor import AttentionPredictor
 from locus.routing.factor_predictor import FactorPredictor, pack
 from locus.routing.predictor import Predictor
 
-# Scores placed at a time.
+# Scores placed at a time, of this many models at least.
 _BLOCK = 1 << 20
+_LEAST_MODELS = 256
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class FactorMap:
         where = np.array([column[q] for q, k in zip(ids, known, strict=True) if k], dtype=np.int64)
         beyond = None if known.all() else queries_of(x_Qf[~known], ("",) * int((~known).sum()))
         # A block at a time: what is computed on the way takes several times the scores' memory.
-        size = max(1, _BLOCK // max(len(self.ids) + len(ids), 1))
+        size = max(_LEAST_MODELS, _BLOCK // max(len(self.ids) + len(ids), 1))
         parts = []
         for start in range(0, max(len(values_MQ), 1), size):
             values_BQ = values_MQ[start : start + size]

@@ -26,8 +26,9 @@ SHARES = np.array([0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0])
 """Shares of queries that a model answers by its own factors; 1 is: no relative."""
 
 _BELOW_ONE = SHARES[:-1]
-# Numbers at once: more leave a core's cache, and fewer make products too small.
+# Numbers at once: more leave a core's cache, and fewer make products too small, as few models do.
 _BLOCK = 1 << 21
+_LEAST_MODELS = 128
 _CHUNK = 512
 # With more relatives than that, those of a model with `_ENOUGH` scores among `_SCREENED` queries
 # are narrowed down to `_CLOSEST` first: the evidence of that many scores leaves hardly one.
@@ -93,9 +94,10 @@ def kinship(
         fit_cBM = scores.fits(relatives_MQ)
         _leave_out(fit_cBM, itself[rows])
         weights[rows], shares[rows] = _by_bayes(fit_cBM, scores.alone_B, prior_c, n_others)
+    screened_MQ = _centred(relatives_MQ[:, screen])
     for rows in _blocks(np.flatnonzero(enough_B), width):
         scores = _Scores(values_BQ[rows], own_BQ[rows])
-        closest_BC = scores.closest(relatives_MQ, screen, itself[rows])
+        closest_BC = scores.closest(screened_MQ, screen, itself[rows])
         fit_cBC = scores.fits_of(relatives_MQ, closest_BC)
         of_closest_BC, shares[rows] = _by_bayes(fit_cBC, scores.alone_B, prior_c, n_others)
         weights[rows[:, None], closest_BC] = of_closest_BC
@@ -154,8 +156,7 @@ class _Scores:
                 continue
             gain_cBQ, constant = self._gains(_BELOW_ONE, columns)
             constant_cB += constant
-            # Centred, so that sums stay small and their float32 exact enough.
-            theirs_CQ = relatives_CQ[:, columns].astype(np.float32) - np.float32(0.5)
+            theirs_CQ = _centred(relatives_CQ[:, columns])
             flat += gain_cBQ.reshape(len(flat), -1) @ theirs_CQ.T
         fits = flat.reshape(shape)
         fits += constant_cB[:, :, None].astype(np.float32)
@@ -170,21 +171,24 @@ class _Scores:
             # Products this small run in one thread; larger ones wait for several at every row.
             for start in range(0, gain_BcQ.shape[2], _CHUNK):
                 columns = slice(start, start + _CHUNK)
-                theirs_CQ = relatives_MQ[chosen, columns].astype(np.float32, copy=False)
-                theirs_CQ -= np.float32(0.5)
+                theirs_CQ = _centred(relatives_MQ[chosen, columns])
                 fits[:, row] += gain_BcQ[row, :, columns] @ theirs_CQ.T
         fits += constant_cB[:, :, None].astype(np.float32)
         return fits
 
     def closest(
-        self, relatives_MQ: NDArray[Any], columns: NDArray[np.int64], itself_B: NDArray[np.int64]
+        self, theirs_MQ: Singles, columns: NDArray[np.int64], itself_B: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The relatives that explain each model's scores on some queries best, [B, C].
 
         As many by a small own share, which finds copies and re-tunes, as by a large one.
+
+        Args:
+            theirs_MQ: what all relatives score on these queries, centred.
+            columns: the queries.
+            itself_B: as for `kinship`.
         """
         gain_cBQ, _ = self._gains(_SCREENING, columns)
-        theirs_MQ = relatives_MQ[:, columns].astype(np.float32) - np.float32(0.5)
         chosen: list[NDArray[np.int64]] = []
         for gain_BQ in gain_cBQ:
             fit_BM = gain_BQ @ theirs_MQ.T
@@ -216,6 +220,12 @@ class _Scores:
         gain_cBQ -= share_log
         gain_cBQ *= sign_BQ
         return gain_cBQ, np.asarray(constant_cB / 2)
+
+
+def _centred(relatives_CQ: NDArray[Any]) -> Singles:
+    """So that sums of them stay small and their float32 exact enough."""
+    centred: Singles = relatives_CQ.astype(np.float32) - np.float32(0.5)
+    return centred
 
 
 def _by_bayes(
@@ -256,6 +266,6 @@ def _leave_out(fit_cBM: Singles, itself_B: NDArray[np.int64]) -> None:
 
 
 def _blocks(rows: NDArray[np.int64], width: int) -> list[NDArray[np.int64]]:
-    """Rows in blocks that need memory for about `_BLOCK` numbers, so many each."""
-    size = max(1, _BLOCK // width)
+    """Rows in blocks that need memory for about `_BLOCK` numbers, so many each, or few models."""
+    size = max(_LEAST_MODELS, _BLOCK // width)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
