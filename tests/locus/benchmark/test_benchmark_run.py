@@ -4,7 +4,6 @@ import importlib.util
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,13 +214,8 @@ def _awkward(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [lambda y: y, _awkward], ids=["plain", "awkward"])
-def test_awkward_data_runs_through(
-    tmp_path: Path,
-    encodings: Path,
-    change: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> None:
-    data = load(Folder(tmp_path / "x").write(change), DEFAULT_ENCODER, encodings)
+def test_awkward_data_runs_through(tmp_path: Path, encodings: Path) -> None:
+    data = load(Folder(tmp_path / "x").write(_awkward), DEFAULT_ENCODER, encodings)
     options = Options(methods=TRAINED, quick=True, rounds=50)
     report = run(data, tmp_path, options)
     assert report.failed == {}

@@ -360,9 +360,11 @@ def test_the_worker_is_a_process_without_keys(
 
 
 def test_a_worker_that_fails_says_why(folder: Path, tmp_path: Path) -> None:
-    nowhere = RescoreRequest(["no_such_task_anywhere"], str(tmp_path), {}, [str(folder)])
-    with pytest.raises(RescoreFailedError, match="no_such_task_anywhere"):
-        rescore.launch(nowhere, tmp_path / "work", 120, lambda _: None)
+    broken = write(tmp_path / "broken")
+    (broken / "again_docs.py").write_text("raise RuntimeError('no documents today')\n")
+    without = RescoreRequest(["again_shares"], str(tmp_path), {}, [str(broken)])
+    with pytest.raises(RescoreFailedError, match="RuntimeError: no documents today"):
+        rescore.launch(without, tmp_path / "work", 120, lambda _: None)
     slow = request_for(folder, tmp_path, {"again_shares": ["forever"]})
     with pytest.raises(RescoreFailedError, match="no end within 1 s"):
         rescore.launch(slow, tmp_path / "slow", 1, lambda _: None)
