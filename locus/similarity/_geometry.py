@@ -56,8 +56,8 @@ def group_tree(embeddings: ArrayLike) -> Dendrogram:
     """Ward's hierarchy of places: what `clusters` cuts into groups.
 
     It merges what adds least to the spread within groups, and squared distances are mean squared
-    differences of predictions: groups answer alike. Average linkage splits odd models off one by
-    one, which leaves a large pool in one group.
+    differences of predictions: groups answer alike. Average linkage would split odd models off a
+    large pool one by one.
 
     Args:
         embeddings: [B, d], finite.
