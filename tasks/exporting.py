@@ -15,7 +15,7 @@ from locus.exports.names import model_folders
 from locus.publication.emit.dataset import dataset_files
 from locus.snapshots import current
 from tasks.settings import Settings
-from warehouse.console import run_sql
+from warehouse.console import opened
 from warehouse.store import Warehouse
 
 log = logging.getLogger("locus.pipeline")
@@ -164,10 +164,10 @@ def export_dataset(
     """
     n_there = check_folder(folder, overwrite=overwrite)
     snapshot = current(settings.published)
-    copy = snapshot.folder / "warehouse.duckdb"
-    tables = {
-        name: run_sql(copy, sql, timeout_s=_DATASET_TIMEOUT_S) for name, sql in _PUBLISHED.items()
-    }
+    with opened(snapshot.folder / "warehouse.duckdb") as copy:
+        tables = {
+            name: copy.frame(sql, timeout_s=_DATASET_TIMEOUT_S) for name, sql in _PUBLISHED.items()
+        }
     tables["embeddings"] = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
     tables["routing"] = pl.read_parquet(snapshot.folder / "routing" / "table.parquet")
     created_at = datetime.fromisoformat(snapshot.manifest["created_at"])

@@ -5,6 +5,7 @@ No Prefect here: the commands that ask the map should start quickly.
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from locus.embedding.posterior import weights_of
 from locus.encoding.surface import surface
 from locus.snapshots import Snapshot, current
 from tasks.settings import Settings
-from warehouse.console import run_sql
+from warehouse.console import OpenCopy, opened, run_sql
 
 _HEX = re.compile(r"[0-9a-f]{8,128}")
 _COPY = "warehouse.duckdb"
@@ -38,22 +39,21 @@ def load_published(settings: Settings) -> PublishedMap:
     snapshot = current(settings.published)
     models = pl.read_parquet(snapshot.folder / "similarity" / "embeddings.parquet")
     models = models.sort("model_id")
-    queries = run_sql(
-        snapshot.folder / _COPY, "SELECT query_id, task, split FROM query ORDER BY query_id"
-    )
-    values_MQ = _cells(
-        snapshot,
-        "SELECT query_id, model_id, score AS cell FROM latest_score WHERE status = 'ok'",
-        models["model_id"],
-        queries["query_id"],
-    )
-    p_MQ = _cells(
-        snapshot,
-        "SELECT query_id, model_id, p_correct AS cell FROM prediction "  # noqa: S608
-        + _of_checkpoint(_checkpoint_id(snapshot)),
-        models["model_id"],
-        queries["query_id"],
-    )
+    with opened(snapshot.folder / _COPY) as copy:
+        queries = copy.frame("SELECT query_id, task, split FROM query ORDER BY query_id")
+        values_MQ = _cells(
+            copy,
+            "SELECT query_id, model_id, score AS cell FROM latest_score WHERE status = 'ok'",
+            models["model_id"],
+            queries["query_id"],
+        )
+        p_MQ = _cells(
+            copy,
+            "SELECT query_id, model_id, p_correct AS cell FROM prediction "  # noqa: S608
+            + _of_checkpoint(_checkpoint_id(snapshot)),
+            models["model_id"],
+            queries["query_id"],
+        )
     reference_T = np.flatnonzero(~np.isnan(p_MQ).all(axis=0))
     p_TM = p_MQ[:, reference_T].T
     if np.isnan(p_TM).any():
@@ -91,19 +91,17 @@ def _of_checkpoint(hexadecimal: str) -> str:
     return f"WHERE checkpoint_id = '{hexadecimal}'"
 
 
-def _cells(snapshot: Snapshot, sql: str, models: pl.Series, queries: pl.Series) -> Floats:
+def _cells(copy: OpenCopy, sql: str, models: pl.Series, queries: pl.Series) -> Floats:
     """Rows (query_id, model_id, cell) as a matrix [M, Q], NaN where there is no cell.
 
     DuckDB numbers the models and hands over one list a query: no id is copied for each of millions
     of cells.
     """
-    copy = snapshot.folder / _COPY
     numbered = "SELECT model_id, row_number() OVER (ORDER BY model_id) AS number FROM model"
-    rows = run_sql(copy, numbered).join(
+    rows = copy.frame(numbered).join(
         pl.DataFrame({"model_id": models}).with_row_index("row"), on="model_id"
     )
-    lists = run_sql(
-        copy,
+    lists = copy.frame(
         f"WITH numbered AS ({numbered}), cells AS ({sql}) "  # noqa: S608
         "SELECT query_id, list(number) AS number, list(cell) AS cell "
         "FROM cells JOIN numbered USING (model_id) GROUP BY query_id",
@@ -162,12 +160,7 @@ def load_posterior(
             'place is: set `method = "factors"` under [training] in locus.toml, then '
             "`locus retrain --force`, and ask again"
         )
-    items = loaded.map.placement.items
-
-    def place(values: Array) -> tuple[Floats, Floats]:
-        return weights_of(values, items)
-
-    return list(loaded.map.ids), place
+    return list(loaded.map.ids), partial(weights_of, items=loaded.map.placement.items)
 
 
 def _checkpoint(settings: Settings, snapshot: Snapshot) -> checkpoint.Checkpoint:

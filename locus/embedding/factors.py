@@ -152,12 +152,11 @@ class FactorPlacement:
         self.kinship_prior_c = np.zeros(0)
         if not self.config.relatives:
             return
-        values = values_MQ.astype(np.float64)
-        mean_Mk, _, own_MQ = posterior(values, self.items)
+        mean_Mk, _, own_MQ = posterior(values_MQ, self.items)
         by_factors = bounded(self.mean_Q + mean_Mk @ self.factors_Qk.T)
-        self.relatives_MQ = np.where(np.isnan(values), by_factors, values).astype(np.float32)
+        self.relatives_MQ = np.where(np.isnan(values_MQ), by_factors, values_MQ).astype(np.float32)
         self.relatives_Mk = mean_Mk
-        self.kinship_prior_c = learn_prior(values, own_MQ, self.relatives_MQ, seed)
+        self.kinship_prior_c = learn_prior(values_MQ, own_MQ, self.relatives_MQ, seed)
 
     def vectors(self, placed: PlacedByFactors) -> Array:
         """Public embeddings [B, 128].
@@ -178,17 +177,16 @@ class FactorPlacement:
             beyond: queries that are not in the bank: their features come from their texts, and
                 count for less in proportion to how unsure that is.
         """
-        values = values_BQ.astype(np.float64)
         items = self.items if beyond is None else self._with_texts(beyond)
-        mean_Bk, cov_Bkk, own_BQ = posterior(values, items)
+        mean_Bk, cov_Bkk, own_BQ = posterior(values_BQ, items)
         on_bank = slice(0, len(self.mean_Q))
-        kin = Kinship(np.zeros((len(values), 0)), np.zeros((len(values), 0)))
+        kin = Kinship(np.zeros((len(values_BQ), 0)), np.zeros((len(values_BQ), 0)))
         if len(self.kinship_prior_c):
             kin = kinship(
-                values[:, on_bank], own_BQ[:, on_bank], self.relatives_MQ, self.kinship_prior_c
+                values_BQ[:, on_bank], own_BQ[:, on_bank], self.relatives_MQ, self.kinship_prior_c
             )
         # Without scores nobody is a relative: the prior's shares would still pull to the mean.
-        asked_B1 = (~np.isnan(values[:, on_bank])).any(axis=1, keepdims=True)
+        asked_B1 = (~np.isnan(values_BQ[:, on_bank])).any(axis=1, keepdims=True)
         kin = Kinship(kin.weights_BM * asked_B1, kin.shares_Bc)
         pulled_Bk = kin.weights_BM @ self.relatives_Mk + kin.own_B[:, None] * mean_Bk
         return PlacedByFactors(mean_Bk, cov_Bkk, pulled_Bk, kin)

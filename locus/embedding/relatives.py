@@ -61,7 +61,7 @@ class Kinship:
 
 
 def kinship(
-    values_BQ: Floats,
+    values_BQ: NDArray[Any],
     own_BQ: Floats,
     relatives_MQ: NDArray[Any],
     prior_c: Floats,
@@ -104,7 +104,9 @@ def kinship(
     return Kinship(weights, shares)
 
 
-def learn_prior(values_MQ: Floats, own_MQ: Floats, relatives_MQ: NDArray[Any], seed: int) -> Floats:
+def learn_prior(
+    values_MQ: NDArray[Any], own_MQ: Floats, relatives_MQ: NDArray[Any], seed: int
+) -> Floats:
     """How closely related models of this pool are: mean over some of them, each among the others.
 
     Args:
@@ -131,7 +133,7 @@ def learn_prior(values_MQ: Floats, own_MQ: Floats, relatives_MQ: NDArray[Any], s
 class _Scores:
     """Likelihoods of some models' scores, in float32: an error of 1e-5 in their logarithms."""
 
-    def __init__(self, values_BQ: Floats, own_BQ: Floats) -> None:
+    def __init__(self, values_BQ: NDArray[Any], own_BQ: Floats) -> None:
         self.asked_BQ = ~np.isnan(values_BQ)
         y_BQ = np.where(self.asked_BQ, values_BQ, 0).astype(np.float32)
         own = own_BQ.astype(np.float32)

@@ -1,7 +1,7 @@
 """The shape of a pool: hierarchy, clusters, and the flat projection of the map."""
 
 import math
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,6 @@ def dendrogram_order(distances: ArrayLike) -> Dendrogram:
     Raises:
         SimilarityInputError: the matrix is not a finite, symmetric distance matrix.
     """
-    from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
     full_BB = np.asarray(distances, dtype=np.float64)
@@ -45,11 +44,7 @@ def dendrogram_order(distances: ArrayLike) -> Dendrogram:
         )
     if np.abs(np.diagonal(full_BB)).max(initial=0) > 0 or not np.allclose(full_BB, full_BB.T):
         raise SimilarityInputError("distances must be symmetric with a zero diagonal")
-    if B < 2:
-        return Dendrogram(np.empty((0, 4)), np.arange(B, dtype=np.int64))
-    condensed_P = squareform(full_BB, checks=False)
-    tree = np.asarray(linkage(condensed_P, "average", optimal_ordering=B <= _OPTIMAL_LEAVES))
-    return Dendrogram(tree, np.asarray(leaves_list(tree), dtype=np.int64))
+    return _hierarchy(squareform(full_BB, checks=False), B, "average")
 
 
 def group_tree(embeddings: ArrayLike) -> Dendrogram:
@@ -66,16 +61,29 @@ def group_tree(embeddings: ArrayLike) -> Dendrogram:
         The linkage and the order of the leaves; as for `dendrogram_order`, the best one up to 300
         models.
     """
+    z_Bd = _places(embeddings)
+    return _hierarchy(z_Bd, len(z_Bd), "ward")
+
+
+def _hierarchy(
+    observations: Floats, n_models: int, method: Literal["average", "ward"]
+) -> Dendrogram:
+    """The hierarchy of so many models, from condensed distances or from places."""
     from scipy.cluster.hierarchy import leaves_list, linkage
 
+    if n_models < 2:
+        return Dendrogram(np.empty((0, 4)), np.arange(n_models, dtype=np.int64))
+    optimal = n_models <= _OPTIMAL_LEAVES
+    tree = np.asarray(linkage(observations, method, optimal_ordering=optimal))
+    return Dendrogram(tree, np.asarray(leaves_list(tree), dtype=np.int64))
+
+
+def _places(embeddings: ArrayLike) -> Floats:
+    """Embeddings as a matrix; refused if they are none, or not finite."""
     z_Bd = np.asarray(embeddings, dtype=np.float64)
-    B = len(z_Bd)
     if z_Bd.ndim != 2 or not np.isfinite(z_Bd).all():
         raise SimilarityInputError(f"embeddings of shape {z_Bd.shape} must be a finite [B, d]")
-    if B < 2:
-        return Dendrogram(np.empty((0, 4)), np.arange(B, dtype=np.int64))
-    tree = np.asarray(linkage(z_Bd, "ward", optimal_ordering=B <= _OPTIMAL_LEAVES))
-    return Dendrogram(tree, np.asarray(leaves_list(tree), dtype=np.int64))
+    return z_Bd
 
 
 def usual_groups(n_models: int) -> int:
@@ -125,9 +133,7 @@ def project(embeddings: ArrayLike, method: Layout = "pca") -> Floats:
         raise SimilarityInputError(
             f"projection {method!r} is unknown; use {', '.join(map(repr, get_args(Layout)))}"
         )
-    z_Bd = np.asarray(embeddings, dtype=np.float64)
-    if z_Bd.ndim != 2 or not np.isfinite(z_Bd).all():
-        raise SimilarityInputError(f"embeddings of shape {z_Bd.shape} must be a finite [B, d]")
+    z_Bd = _places(embeddings)
     if method != "pca" and (laid_out := neighbourhoods(z_Bd, method)) is not None:
         z_Bd = laid_out
     flat_B2 = np.zeros((len(z_Bd), 2))
